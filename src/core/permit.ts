@@ -1,0 +1,45 @@
+/**
+ * Proof that a release was decided and durably recorded. `keys.sign` and `vault.open` take one; only `authz` makes them
+ * (an architecture test sees to it). A permit names one action on one thing for one actor, works once, and lapses one
+ * second after the gate's call was sent.
+ */
+export class Permit {
+  readonly action: PermitAction;
+  /** What it is for: the audience of a token, the name of a secret. */
+  readonly target: string;
+  /** The agent, or `operator`. */
+  readonly actor: string;
+  /** Id of the audit event that recorded the grant. */
+  readonly eventId: string;
+  /** Monotonic milliseconds after which it is worth nothing. */
+  readonly lapsesAtMs: number;
+  #spent = false;
+
+  constructor(facts: { action: PermitAction; target: string; actor: string; eventId: string; lapsesAtMs: number }) {
+    this.action = facts.action;
+    this.target = facts.target;
+    this.actor = facts.actor;
+    this.eventId = facts.eventId;
+    this.lapsesAtMs = facts.lapsesAtMs;
+  }
+
+  /**
+   * Uses the permit up.
+   *
+   * @param nowMs monotonic milliseconds
+   * @returns false when it was spent before or has lapsed
+   */
+  spend(nowMs: number): boolean {
+    if (this.#spent || nowMs > this.lapsesAtMs) return false;
+    this.#spent = true;
+    return true;
+  }
+
+  /** Whether what it released may still be written to a socket. */
+  isLive(nowMs: number): boolean {
+    return nowMs <= this.lapsesAtMs;
+  }
+}
+
+/** What a permit can be for. */
+export type PermitAction = "token.issue" | "task.open" | "admin.request" | "secret.open";

@@ -1,0 +1,26 @@
+import { ephorIdentifier } from "./identifiers.ts";
+import type { Resource } from "./model.ts";
+
+/** Name of the built-in resource: Ephor's own API. */
+export const EPHOR_RESOURCE = "ephor";
+
+/** What can be done at Ephor's own API (CONTRACT §1). */
+export const EPHOR_ACTIONS = ["read", "audit", "trust", "secrets", "kill", "restore", "approve", "replay"] as const;
+
+/** The built-in resource. It is there before any apply, and no apply can change it. */
+export function ephorResource(issuerUrl: string): Resource {
+  return { kind: "ephor", name: EPHOR_RESOURCE, identifier: ephorIdentifier(issuerUrl), actions: EPHOR_ACTIONS };
+}
+
+/** Names that users cannot give: each would be mistaken for something of ours. */
+const RESERVED: Readonly<Record<string, readonly string[]>> = {
+  // `sub` begins with the issuer's name, and `agent|…`, `resource|…` are ours.
+  issuers: ["agent", "resource", "operator", "ephor"],
+  agents: ["operator", "ephor"],
+  resources: [EPHOR_RESOURCE],
+};
+
+/** Whether a name is kept for Ephor itself. */
+export function isReservedName(kind: string, name: string): boolean {
+  return RESERVED[kind]?.includes(name) ?? false;
+}

@@ -1,0 +1,147 @@
+import type { EpochSeconds } from "../time.ts";
+
+/** A JSON Web Key, public members only. */
+export type PublicJwk = Readonly<Record<string, unknown>> & { readonly kty: string };
+
+/** How one claim must be: exactly this value (and type), any of a list, like an anchored glob, or not there at all. */
+export type ClaimMatcher =
+  | string
+  | number
+  | boolean
+  | readonly (string | number | boolean | { readonly like: string })[]
+  | { readonly like: string }
+  | { readonly absent: true };
+
+/** Claim name (or dotted path, for claims inside objects) to matcher. All must match. */
+export type ClaimMatchers = Readonly<Record<string, ClaimMatcher>>;
+
+/** An OIDC issuer or a SPIFFE trust domain that Ephor trusts (CONTRACT §4). */
+export interface Issuer {
+  readonly name: string;
+  /** Exact `iss`; for a SPIFFE trust domain absent. */
+  readonly url?: string;
+  /** `spiffe://trust-domain`, exclusive with `url`. */
+  readonly spiffe?: string;
+  /** The token's `aud` must be exactly one of these and nothing else. */
+  readonly audience: readonly string[];
+  readonly identifies: "workloads" | "humans";
+  readonly jwks?: { readonly keys: readonly PublicJwk[] };
+  readonly jwksUri?: string;
+  /** Accepted signature algorithms; default: the asymmetric ones. */
+  readonly algorithms?: readonly string[];
+  /** Private and loopback addresses (and for loopback `http:`) allowed. */
+  readonly internal: boolean;
+  readonly singleUse: boolean;
+  /** Upper bound of `exp - iat` and of the token's age. */
+  readonly maxTokenAgeSeconds?: number;
+  /** OAuth client id for `ephor login` and the console. */
+  readonly clientId?: string;
+  /** A human's task ends at most this long after `auth_time`. */
+  readonly subjectMaxAgeSeconds?: number;
+}
+
+/** One way to recognise an agent by its workload token: the issuer, and claims that must all match. */
+export interface TrustRule {
+  readonly issuer: string;
+  readonly claims: ClaimMatchers;
+  /** Insists on a rule that binds names only, at an issuer shared by many customers. */
+  readonly byName?: boolean;
+}
+
+/** A non-human identity with an owner (CONTRACT §1). */
+export interface Agent {
+  readonly name: string;
+  readonly owner: string;
+  readonly purpose?: string;
+  /** Past this instant the agent is suspended. */
+  readonly reviewBy?: EpochSeconds;
+  readonly trust: readonly TrustRule[];
+  /** For `private_key_jwt`. */
+  readonly keys: readonly PublicJwk[];
+  /** Only human tokens with these claims may it carry. */
+  readonly subjectFrom?: ClaimMatchers;
+  /** Set by an operator; survives every apply. */
+  readonly status: "active" | "suspended";
+}
+
+/** Who may introspect tokens for a `verify` resource: an agent, or whoever knows the secret. */
+export type Introspection = { readonly agent: string } | { readonly secretHash: string };
+
+/** What every kind of resource has. */
+interface ResourceBase {
+  readonly name: string;
+  /** RFC 8707 resource identifier: the `aud` of tokens for it. */
+  readonly identifier: string;
+  readonly introspection?: Introspection;
+}
+
+/** Anything a token can be spent at (CONTRACT §1, §4). */
+export type Resource =
+  | (ResourceBase & { readonly kind: "verify"; readonly actions: readonly string[] })
+  | (ResourceBase & { readonly kind: "mcp"; readonly settings: Readonly<Record<string, unknown>>; readonly mode: Mode })
+  | (ResourceBase & {
+      readonly kind: "http";
+      readonly actions: readonly string[];
+      readonly settings: Readonly<Record<string, unknown>>;
+      readonly mode: Mode;
+    })
+  | (ResourceBase & {
+      readonly kind: "credential";
+      readonly provider: string;
+      readonly actions: readonly ["vend"];
+      readonly settings: Readonly<Record<string, unknown>>;
+    })
+  | (ResourceBase & { readonly kind: "ephor"; readonly actions: readonly string[] });
+
+/** `enforce`, or `observe` until a date at most 30 days away. */
+export type Mode = { readonly observe: false } | { readonly observe: true; readonly until: EpochSeconds };
+
+/** On whose behalf a grant lets an agent act: humans of an issuer (with claims), or another agent. */
+export type OnBehalfOf = { readonly issuer: string; readonly claims?: ClaimMatchers } | { readonly agent: string };
+
+/** Permission to use actions at a resource (CONTRACT §4). */
+export interface AccessGrant {
+  readonly kind: "access";
+  readonly name: string;
+  readonly agent: string;
+  readonly resource: string;
+  /** Action names; `["*"]` only with `allowAll`. */
+  readonly actions: readonly string[];
+  readonly allowAll: boolean;
+  /** Absent: only for itself. Present: never for itself. */
+  readonly onBehalfOf?: readonly OnBehalfOf[];
+  /** CEL text. */
+  readonly when?: string;
+  readonly ttlSeconds?: number;
+  readonly until?: EpochSeconds;
+  /** Parsed; apply refuses it until approvals are served. */
+  readonly approval?: Readonly<Record<string, unknown>>;
+  /** Parsed; apply refuses it until `once` is served. */
+  readonly once: boolean;
+  readonly policy?: string;
+  readonly residual?: "none" | "unlimited" | number;
+}
+
+/** Permission to hand work over to other agents. */
+export interface DelegationGrant {
+  readonly kind: "delegation";
+  readonly name: string;
+  readonly agent: string;
+  readonly delegateTo: readonly string[];
+  readonly onBehalfOf?: readonly OnBehalfOf[];
+  readonly until?: EpochSeconds;
+}
+
+/** The only source of permission. */
+export type Grant = AccessGrant | DelegationGrant;
+
+/** Trust objects by kind, as the trust file and the admin API carry them. */
+export interface TrustObjects {
+  readonly issuers: readonly Issuer[];
+  readonly agents: readonly Agent[];
+  readonly resources: readonly Resource[];
+  readonly grants: readonly Grant[];
+}
+
+/** The plural names used in paths, in the trust file and in the change log. */
+export type TrustKind = "issuers" | "agents" | "resources" | "grants";

@@ -1,0 +1,93 @@
+import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from "prom-client";
+
+/**
+ * What Prometheus reads. Every metric of the program is named here, once; label values come from closed lists, never from
+ * a request, so that a stranger cannot make series.
+ *
+ * @see https://prometheus.io/docs/practices/naming/
+ */
+export interface Metrics {
+  /** `result`: `issued` or the OAuth error code. */
+  readonly tokenRequests: Counter<"grant" | "result">;
+  /** `result`: `active`, `inactive` or the OAuth error code. */
+  readonly introspections: Counter<"result">;
+  /** `reason` of the closed list of `core/oauth/reasons`. */
+  readonly refusals: Counter<"reason">;
+  readonly kills: Counter<"kind">;
+  /** Requests that one statement of the gate carried. */
+  readonly gateBatchSize: Histogram<string>;
+  /** Seconds from asking the gate to its answer. */
+  readonly gateSeconds: Histogram<string>;
+  /** `outcome`: `granted`, `killed`, `task_ended`, `replayed`, `stale`, `failed`. */
+  readonly gateOutcomes: Counter<"outcome">;
+  /** Seconds from the request's head to its answer. `route` is the pattern. */
+  readonly httpRequestSeconds: Histogram<"route" | "status">;
+  readonly httpInFlight: Gauge<string>;
+  /** `result`: `ok`, or the kind of the egress error. */
+  readonly issuerFetches: Counter<"result">;
+  readonly signatureMemoHits: Counter<string>;
+  readonly signatureMemoMisses: Counter<string>;
+  readonly trustVersion: Gauge<string>;
+  /** Milliseconds would be a unit of their own; Prometheus wants seconds. */
+  readonly clockSkewSeconds: Gauge<string>;
+  /** 1 while this replica may release. */
+  readonly replicaLive: Gauge<string>;
+  readonly auditEvents: Counter<"decision">;
+  /** The text of all metrics, as Prometheus reads it. */
+  render(): Promise<string>;
+  /** For the header of that text. */
+  readonly contentType: string;
+}
+
+/** Bounds in seconds: from what a memo can do to what a client will wait for. */
+const REQUEST_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
+/** Batch sizes: powers of two up to what the gate takes at once. */
+const BATCH_BUCKETS = [1, 2, 4, 8, 16, 32, 64, 128, 256];
+
+/**
+ * @param options `version` goes into `ephor_build_info`; `process` adds Node's own metrics (event loop, heap, handles)
+ * @returns a registry of its own, so that two servers in one process do not share numbers
+ */
+export function createMetrics(options: { version: string; process?: boolean }): Metrics {
+  const registry = new Registry();
+  const registers = [registry];
+  if (options.process === true) collectDefaultMetrics({ register: registry });
+  const counter = <L extends string>(name: string, help: string, labelNames: readonly L[]): Counter<L> =>
+    new Counter({ name, help, labelNames, registers });
+  const gauge = (name: string, help: string): Gauge<string> => new Gauge({ name, help, registers });
+  const histogram = <L extends string>(
+    name: string,
+    help: string,
+    shape: { labelNames: readonly L[]; buckets: number[] },
+  ): Histogram<L> => new Histogram({ name, help, ...shape, registers });
+  const seconds = { labelNames: [], buckets: REQUEST_BUCKETS };
+  new Gauge({ name: "ephor_build_info", help: "Always 1; the version is a label.", labelNames: ["version"], registers })
+    .labels(options.version)
+    .set(1);
+  return {
+    tokenRequests: counter("ephor_token_requests_total", "Requests at the token endpoint.", ["grant", "result"]),
+    introspections: counter("ephor_introspections_total", "Requests at the introspection endpoint.", ["result"]),
+    refusals: counter("ephor_refusals_total", "Refusals by inner reason.", ["reason"]),
+    kills: counter("ephor_kills_total", "Kills by what they named.", ["kind"]),
+    gateBatchSize: histogram("ephor_gate_batch_size", "Requests that one statement of the gate carried.", {
+      labelNames: [],
+      buckets: BATCH_BUCKETS,
+    }),
+    gateSeconds: histogram("ephor_gate_seconds", "Seconds from asking the gate to its answer.", seconds),
+    gateOutcomes: counter("ephor_gate_outcomes_total", "What the gate answered.", ["outcome"]),
+    httpRequestSeconds: histogram("ephor_http_request_seconds", "Seconds from a request's head to its answer.", {
+      labelNames: ["route", "status"],
+      buckets: REQUEST_BUCKETS,
+    }),
+    httpInFlight: gauge("ephor_http_requests_in_flight", "Requests that were accepted and not yet answered."),
+    issuerFetches: counter("ephor_issuer_fetch_total", "Fetches of issuers' documents and keys.", ["result"]),
+    signatureMemoHits: counter("ephor_signature_memo_hits_total", "Signatures known to be good.", []),
+    signatureMemoMisses: counter("ephor_signature_memo_misses_total", "Signatures that were computed.", []),
+    trustVersion: gauge("ephor_trust_version", "Version of the trust state this replica decides by."),
+    clockSkewSeconds: gauge("ephor_clock_skew_seconds", "Distance of this machine's clock from the database's."),
+    replicaLive: gauge("ephor_replica_live", "1 while this replica may release."),
+    auditEvents: counter("ephor_audit_events_total", "Events written to the ledger.", ["decision"]),
+    render: () => registry.metrics(),
+    contentType: registry.contentType,
+  };
+}
