@@ -1,0 +1,127 @@
+import type { DatabaseClock } from "../system/clock.ts";
+import type { Log } from "../system/log.ts";
+import type { Db } from "./database.ts";
+
+/** When what may go, each with its reason; in seconds unless the name says else. */
+const LIMITS = {
+  everyMs: 60_000,
+  /** Rows of one statement: each ends well within the statement timeout and holds its locks briefly. */
+  batchRows: 1_000,
+  /** Statements of one kind in a row; more is left to the next time, so that sweeping never crowds out work. */
+  batches: 50,
+  /** Past `exp` no row is needed; the slack covers clocks that disagree and requests in flight. */
+  graceSeconds: 600,
+  /** Ended and expired tasks can be drawn this long; their events stay for ever. */
+  taskSeconds: 30 * 86_400,
+  noiseSeconds: 30 * 86_400,
+  /** A replica that was silent for so long is gone. */
+  replicaSilentSeconds: 3_600,
+  /** A signed head must have been made this long after its last beat: heads name a replica's streams while it is known. */
+  replicaHeadSeconds: 660,
+};
+
+/** Deletes what has expired. */
+export interface Sweeper {
+  /** One round now; answers how many rows of each sort went. */
+  tick(): Promise<Readonly<Record<string, number>>>;
+  close(): Promise<void>;
+}
+
+/** One sort of row: `$1` is the time before which it may go, and the statement deletes one batch. */
+interface Sort {
+  readonly name: string;
+  readonly sql: string;
+  before(nowSeconds: number): number;
+}
+
+/** Rows another replica is sweeping are skipped, so that replicas never wait for each other. */
+function expired(table: "hops" | "replay" | "bindings", key: string): Sort {
+  return {
+    name: table,
+    sql: `with gone as (
+        select ${key} from ephor.${table} where exp < $1 order by exp limit ${LIMITS.batchRows} for update skip locked
+      ), deleted as (delete from ephor.${table} d using gone where d.${key} = gone.${key} returning 1)
+      select count(*) as count from deleted`,
+    before: (now) => now - LIMITS.graceSeconds,
+  };
+}
+
+const SORTS: readonly Sort[] = [
+  expired("hops", "jti"),
+  expired("replay", "key"),
+  expired("bindings", "key"),
+  {
+    name: "tasks",
+    sql: `with gone as (
+        select txn from ephor.tasks where deadline < $1 order by deadline limit ${LIMITS.batchRows} for update skip locked
+      ), places as (delete from ephor.nodes n using gone where n.txn = gone.txn),
+      deleted as (delete from ephor.tasks t using gone where t.txn = gone.txn returning 1)
+      select count(*) as count from deleted`,
+    before: (now) => now - LIMITS.taskSeconds,
+  },
+  {
+    name: "noise",
+    sql: `with gone as (
+        select minute, reason, source from ephor.noise where minute < $1 order by minute limit ${LIMITS.batchRows} for update skip locked
+      ), deleted as (
+        delete from ephor.noise n using gone where (n.minute, n.reason, n.source) = (gone.minute, gone.reason, gone.source) returning 1)
+      select count(*) as count from deleted`,
+    before: (now) => Math.floor((now - LIMITS.noiseSeconds) / 60),
+  },
+  {
+    name: "replicas",
+    sql: `with deleted as (
+        delete from ephor.replicas r where r.beat_at_ms < $1 and (
+          r.beat_at_ms < (select max(at_ms) from ephor.heads) - ${LIMITS.replicaHeadSeconds * 1_000}
+          or not exists (select 1 from ephor.streams s where s.replica = r.id))
+        returning 1)
+      select count(*) as count from deleted`,
+    before: (now) => (now - LIMITS.replicaSilentSeconds) * 1_000,
+  },
+];
+
+/** Starts sweeping, once a minute. Any number of replicas may. */
+export function createSweeper(deps: { db: Db; clock: DatabaseClock; log: Log }): Sweeper {
+  const { db, clock, log } = deps;
+  let running: Promise<Readonly<Record<string, number>>> | undefined;
+  let closed = false;
+
+  async function sweep(sort: Sort): Promise<number> {
+    let total = 0;
+    for (let batch = 0; batch < LIMITS.batches && !closed; batch++) {
+      const [row] = await db.query<{ count: number }>(sort.sql, [sort.before(clock.now())]);
+      total += row?.count ?? 0;
+      if ((row?.count ?? 0) < LIMITS.batchRows) break;
+    }
+    return total;
+  }
+
+  async function round(): Promise<Readonly<Record<string, number>>> {
+    const counts: Record<string, number> = {};
+    for (const sort of SORTS) {
+      counts[sort.name] = await sweep(sort);
+      if (counts[sort.name]) log.debug("swept", { kind: sort.name, count: counts[sort.name] });
+    }
+    return counts;
+  }
+
+  const tick = (): Promise<Readonly<Record<string, number>>> => {
+    running ??= round().finally(() => {
+      running = undefined;
+    });
+    return running;
+  };
+  const timer = setInterval(
+    () => void tick().catch((error: unknown) => log.warn("sweep_failed", { err: error })),
+    LIMITS.everyMs,
+  );
+  timer.unref();
+  return {
+    tick,
+    async close() {
+      closed = true;
+      clearInterval(timer);
+      await running?.catch(() => {});
+    },
+  };
+}
