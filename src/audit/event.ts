@@ -1,0 +1,139 @@
+/**
+ * The room `audit` owns the ledger: one durable event for every decision, linked by hashes, tied together by signed
+ * heads. It does not decide anything. `authz` appends grants through the gate; other rooms record refusals and notes here.
+ */
+import type { Facts } from "../core/oauth/errors.ts";
+
+/** What happened. The list grows with the rooms. */
+export type EventType =
+  | "token.issue"
+  | "token.revoke"
+  | "token.introspect"
+  | "task.open"
+  | "task.end"
+  | "task.read"
+  | "kill"
+  | "restore"
+  | "trust.apply"
+  | "agent.status"
+  | "keys.rotate"
+  | "audit.read"
+  | "admin.request"
+  | "release.withheld";
+
+/** One thing to record. `facts` holds names, ids, counts and our own words: never a token, a secret or an assertion. */
+export interface EventDraft {
+  readonly type: EventType;
+  /** The acting agent, or `operator:<id>`. */
+  readonly agent?: string | undefined;
+  readonly sub?: string | undefined;
+  /** Resource name, or `agents/<name>` for a hand-over. */
+  readonly resource?: string | undefined;
+  readonly txn?: string | undefined;
+  readonly jti?: string | undefined;
+  readonly traceId?: string | undefined;
+  readonly requestId?: string | undefined;
+  readonly facts: Readonly<Record<string, EventValue>>;
+}
+
+/** JSON values in an event's facts. */
+export type EventValue =
+  | string
+  | number
+  | boolean
+  | null
+  | undefined
+  | readonly EventValue[]
+  | { readonly [name: string]: EventValue };
+
+/** A row of the ledger as the database functions take it (`ephor.event_row`). */
+export interface EventRow {
+  readonly id: string;
+  readonly type: string;
+  readonly decision: "granted" | "refused" | "noted";
+  readonly reason: string | null;
+  readonly agent: string | null;
+  readonly sub: string | null;
+  readonly resource: string | null;
+  readonly txn: string | null;
+  readonly jti: string | null;
+  readonly trace_id: string | null;
+  readonly body: string;
+}
+
+/** Longest string in an event, in characters: longer ones are cut, and say so. */
+const MAX_STRING = 1_024;
+
+/**
+ * Makes the row. The body is the exact text that is hashed, one line of JSON.
+ *
+ * @param stamp `atMs` by the database's clock
+ */
+export function eventRow(
+  draft: EventDraft,
+  stamp: { id: string; atMs: number; replica: string },
+  verdict: { decision: EventRow["decision"]; reason?: string | undefined },
+): EventRow {
+  const { type, facts, ...keys } = draft;
+  const body = JSON.stringify(
+    {
+      v: 1,
+      id: stamp.id,
+      at: new Date(stamp.atMs).toISOString(),
+      replica: stamp.replica,
+      type,
+      ...keys,
+      ...besideKeys(facts),
+    },
+    storable,
+  );
+  return {
+    id: stamp.id,
+    type,
+    decision: verdict.decision,
+    reason: verdict.reason ?? null,
+    agent: column(draft.agent),
+    sub: column(draft.sub),
+    resource: column(draft.resource),
+    txn: column(draft.txn),
+    jti: column(draft.jti),
+    trace_id: column(draft.traceId),
+    body,
+  };
+}
+
+/** What an event says about itself. The columns repeat it, and `verify` compares them with the hashed text. */
+const EVENT_KEYS: ReadonlySet<string> = new Set(
+  "v id at replica type agent sub resource txn jti traceId requestId".split(" "),
+);
+
+/** A fact named like a key would replace it in the hashed text; it is told as `fact_<name>` instead. */
+function besideKeys(facts: EventDraft["facts"]): EventDraft["facts"] {
+  for (const name in facts) {
+    if (!EVENT_KEYS.has(name)) continue;
+    return Object.fromEntries(
+      Object.entries(facts).map(([key, value]) => [EVENT_KEYS.has(key) ? `fact_${key}` : key, value]),
+    );
+  }
+  return facts;
+}
+
+/** Facts of a refusal as event values. */
+export function factsOf(facts: Facts): Record<string, EventValue> {
+  return { ...facts };
+}
+
+/** PostgreSQL stores neither NUL nor lone surrogates; a row that cannot be stored would take its batch with it. */
+function storable(_name: string, value: unknown): unknown {
+  return typeof value === "string" ? storableText(value) : value;
+}
+
+function storableText(value: string): string {
+  const cut = value.length > MAX_STRING ? `${value.slice(0, MAX_STRING)}…` : value;
+  // oxlint-disable-next-line no-control-regex -- NUL is exactly what is looked for
+  return cut.toWellFormed().replace(/\u0000/g, "\uFFFD");
+}
+
+function column(value: string | undefined): string | null {
+  return value === undefined ? null : storableText(value);
+}

@@ -1,0 +1,68 @@
+import { TemporarilyUnavailableError } from "../core/oauth/errors.ts";
+import type { Reason } from "../core/oauth/reasons.ts";
+import type { Db } from "../db/database.ts";
+import { DatabaseError } from "../db/errors.ts";
+import { createLane } from "../db/lane.ts";
+import type { DatabaseClock } from "../system/clock.ts";
+import { createUlids, type Ulids } from "../system/random.ts";
+import { eventRow, type EventDraft, type EventRow } from "./event.ts";
+import { createStream } from "./stream.ts";
+
+/** SQLSTATE of our own: the stream does not stand where we thought (an append of unknown outcome went through). */
+const STREAM_MOVED = "EP001";
+
+/** Records what needs no decision of the gate. */
+export interface Recorder {
+  /** A refusal. Resolves with the event's id once it is durable. */
+  refused(draft: EventDraft, reason: Reason): Promise<string>;
+  /** Something that happened and was not a decision of its own. */
+  noted(draft: EventDraft, reason?: Reason): Promise<string>;
+  /** An event for one of the database functions that append it themselves (kill, apply, end of a task). */
+  draft(draft: EventDraft, decision: EventRow["decision"], reason?: Reason): EventRow;
+  /** Resolves when all that was handed in is durable or has failed. */
+  idle(): Promise<void>;
+}
+
+/**
+ * Refusals travel in batches of their own, on a connection and a stream of their own.
+ *
+ * @param deps.ids makes the ids of events; shared with the gate, so that they sort as they happened
+ */
+export function createRecorder(deps: { db: Db; clock: DatabaseClock; replica: string; ids?: Ulids }): Recorder {
+  const { db, clock, replica, ids = createUlids() } = deps;
+  const connection = db.dedicated("recorder");
+  const stream = createStream(connection, { replica, name: "notes", clock });
+
+  async function send(rows: readonly EventRow[]): Promise<readonly string[]> {
+    for (let attempt = 0; attempt < 2; attempt++) {
+      const at = await stream.position();
+      try {
+        const [answer] = await connection.call<{ r: { seq: number; hash: string } }>(
+          "record",
+          "select ephor.record($1, $2, decode($3, 'hex'), $4, $5::jsonb) as r",
+          [at.id, at.seq, at.hash, Math.floor(clock.nowMs()), JSON.stringify(rows)],
+        );
+        if (!answer) throw new TemporarilyUnavailableError({ reason: "gate_unknown_outcome" });
+        stream.advanced(answer.r.seq, answer.r.hash);
+        return rows.map((row) => row.id);
+      } catch (error) {
+        const moved = error instanceof DatabaseError && error.sqlState === STREAM_MOVED;
+        if (moved || !(error instanceof DatabaseError)) stream.abandon();
+        if (!moved) throw error;
+      }
+    }
+    throw new TemporarilyUnavailableError({ reason: "gate_unknown_outcome" });
+  }
+
+  const lane = createLane(send);
+  const make = (draft: EventDraft, decision: EventRow["decision"], reason?: Reason): EventRow => {
+    const atMs = Math.floor(clock.nowMs());
+    return eventRow(draft, { id: `evt_${ids(atMs)}`, atMs, replica }, { decision, reason });
+  };
+  return {
+    refused: (draft, reason) => lane.submit(make(draft, "refused", reason)),
+    noted: (draft, reason) => lane.submit(make(draft, "noted", reason)),
+    draft: make,
+    idle: () => lane.idle(),
+  };
+}

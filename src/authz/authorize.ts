@@ -1,0 +1,95 @@
+import type { Recorder } from "../audit/recorder.ts";
+import { Permit } from "../core/permit.ts";
+import { TemporarilyUnavailableError } from "../core/oauth/errors.ts";
+import type { DatabaseClock } from "../system/clock.ts";
+import type { Ask } from "./ask.ts";
+import type { Gate, GateOutcome, Verdict } from "./gate.ts";
+
+/** How long after the gate's call was sent its result may still leave, in milliseconds (ARCHITECTURE, "The gate"). */
+const PERMIT_LIFE_MS = 1_000;
+/** Beyond this the replica's clock and the database's disagree too much to mint (INV-25). */
+const MAX_SKEW_MS = 5_000;
+
+/** What came of an ask. A refusal by the gate is recorded already, under `eventId`. */
+export type Authorized<T> =
+  | { readonly outcome: "granted"; readonly permit: Permit; readonly value: T; readonly epoch: number }
+  | { readonly outcome: "continue"; readonly txn: string; readonly node: string }
+  | { readonly outcome: Exclude<GateOutcome, "granted" | "continue" | "stale">; readonly eventId: string };
+
+/** The one way to a permit. */
+export interface Authorizer {
+  /**
+   * Decides by `prepare`, records, sees no kill, and hands back a permit.
+   *
+   * @param prepare decides by the trust index as it is when called; called again when the index was out of date
+   * @throws {TemporarilyUnavailableError} `clock_skew`, `replica_fenced`, `stale_trust`, `permit_lapsed`, `database_unreachable`
+   * @throws whatever `prepare` throws to refuse
+   */
+  authorize<T>(prepare: () => { ask: Ask; value: T }): Promise<Authorized<T>>;
+  /** Records that something granted was not released after all. */
+  withheld(permit: Permit): void;
+}
+
+/**
+ * @param deps.observe told each outcome
+ * @param deps.catchUp brings the trust index to at least this version
+ */
+export function createAuthorizer(deps: {
+  gate: Gate;
+  recorder: Recorder;
+  clock: DatabaseClock;
+  mayRelease: () => boolean;
+  catchUp: (version: number) => Promise<void>;
+  observe?: (outcome: GateOutcome) => void;
+}): Authorizer {
+  const { gate, recorder, clock } = deps;
+
+  function withheld(permit: Permit): void {
+    // Told as a second event; if even that fails, the grant stands as recorded and nothing was released.
+    recorder
+      .noted(
+        { type: "release.withheld", agent: permit.actor, resource: permit.target, facts: { of: permit.eventId } },
+        "permit_lapsed",
+      )
+      .catch(() => {});
+  }
+
+  function grant<T>(ask: Ask, value: T, verdict: Verdict): Authorized<T> {
+    const permit = new Permit({
+      action: ask.action,
+      target: ask.target,
+      actor: ask.actor,
+      eventId: verdict.eventId,
+      lapsesAtMs: verdict.sentAtMs + PERMIT_LIFE_MS,
+    });
+    if (!permit.isLive(clock.monotonicMs()) || !deps.mayRelease()) {
+      withheld(permit);
+      throw new TemporarilyUnavailableError({ reason: "permit_lapsed" });
+    }
+    return { outcome: "granted", permit, value, epoch: verdict.epoch };
+  }
+
+  async function authorize<T>(prepare: () => { ask: Ask; value: T }): Promise<Authorized<T>> {
+    if (clock.skewMs() > MAX_SKEW_MS) throw new TemporarilyUnavailableError({ reason: "clock_skew" });
+    if (!deps.mayRelease()) throw new TemporarilyUnavailableError({ reason: "replica_fenced" });
+    for (let attempt = 0; attempt < 2; attempt++) {
+      const { ask, value } = prepare();
+      const verdict = await gate.submit(ask);
+      deps.observe?.(verdict.outcome);
+      switch (verdict.outcome) {
+        case "granted":
+          return grant(ask, value, verdict);
+        case "continue":
+          return { outcome: "continue", txn: verdict.txn ?? "", node: verdict.node ?? "" };
+        case "stale":
+          await deps.catchUp(verdict.trustVersion);
+          break;
+        default:
+          return { outcome: verdict.outcome, eventId: verdict.eventId };
+      }
+    }
+    throw new TemporarilyUnavailableError({ reason: "stale_trust" });
+  }
+
+  return { authorize, withheld };
+}

@@ -1,0 +1,162 @@
+import { eventRow } from "../audit/event.ts";
+import { createStream } from "../audit/stream.ts";
+import { TemporarilyUnavailableError } from "../core/oauth/errors.ts";
+import type { Db } from "../db/database.ts";
+import { DatabaseError } from "../db/errors.ts";
+import { createLane } from "../db/lane.ts";
+import type { DatabaseClock } from "../system/clock.ts";
+import { createUlids, type Ulids } from "../system/random.ts";
+import type { Ask } from "./ask.ts";
+
+/** What the gate says about one ask. `stale` and `continue` recorded nothing: the asker decides once more. */
+export type GateOutcome =
+  | "granted"
+  | "stale"
+  | "continue"
+  | "killed"
+  | "task_unknown"
+  | "task_ended"
+  | "task_expired"
+  | "node_ended"
+  | "replayed"
+  | "subject_bound_elsewhere"
+  | "single_use_spent";
+
+/** One ask's verdict. */
+export interface Verdict {
+  readonly outcome: GateOutcome;
+  readonly eventId: string;
+  /** The kill epoch at which it was decided. */
+  readonly epoch: number;
+  readonly trustVersion: number;
+  /** For `continue`: the task and node that the subject token already opened. */
+  readonly txn: string | undefined;
+  readonly node: string | undefined;
+  /** Monotonic milliseconds at which the database was asked: a permit's life is counted from here. */
+  readonly sentAtMs: number;
+}
+
+interface GateAnswer {
+  readonly seq: number;
+  readonly hash: string;
+  readonly epoch: number;
+  readonly trust_version: number;
+  readonly outcomes: readonly GateOutcome[];
+  readonly txns: readonly (string | null)[];
+  readonly nodes: readonly (string | null)[];
+}
+
+interface GateRow {
+  readonly id: string;
+  readonly row: Record<string, unknown>;
+}
+
+/** One call in flight, group commit, one stream of the ledger. */
+export interface Gate {
+  submit(ask: Ask): Promise<Verdict>;
+  idle(): Promise<void>;
+}
+
+/** SQLSTATE of our own: the stream does not stand where we thought. */
+const STREAM_MOVED = "EP001";
+
+/** @param deps.observe told each batch's size and milliseconds */
+export function createGate(deps: {
+  db: Db;
+  clock: DatabaseClock;
+  replica: string;
+  observe?: (rows: number, ms: number) => void;
+  ids?: Ulids;
+}): Gate {
+  const { db, clock, replica, ids = createUlids() } = deps;
+  const connection = db.dedicated("gate");
+  const stream = createStream(connection, { replica, name: "gate", clock });
+
+  async function send(rows: readonly GateRow[]): Promise<readonly Verdict[]> {
+    for (let attempt = 0; attempt < 2; attempt++) {
+      const at = await stream.position();
+      const sentAtMs = clock.monotonicMs();
+      try {
+        const [answer] = await connection.call<{ r: GateAnswer }>(
+          "gate",
+          "select ephor.gate($1, $2, decode($3, 'hex'), $4, $5::jsonb) as r",
+          [at.id, at.seq, at.hash, Math.floor(clock.nowMs()), rowsAsJson(rows)],
+        );
+        if (!answer) throw new TemporarilyUnavailableError({ reason: "gate_unknown_outcome" });
+        stream.advanced(answer.r.seq, answer.r.hash);
+        return rows.map((row, index) => verdict(row, answer.r, index, sentAtMs));
+      } catch (error) {
+        // After an unknown outcome nothing is released, and the next append begins a new stream.
+        const moved = error instanceof DatabaseError && error.sqlState === STREAM_MOVED;
+        if (moved || !(error instanceof DatabaseError)) stream.abandon();
+        if (!moved) throw error;
+      }
+    }
+    throw new TemporarilyUnavailableError({ reason: "gate_unknown_outcome" });
+  }
+
+  const lane = createLane(send, deps.observe);
+  return {
+    submit: (ask) => lane.submit(gateRow(ask, { ids, replica, atMs: Math.floor(clock.nowMs()) })),
+    idle: () => lane.idle(),
+  };
+}
+
+function rowsAsJson(rows: readonly GateRow[]): string {
+  return JSON.stringify(rows.map((member, index) => ({ i: index + 1, ...member.row })));
+}
+
+function verdict(row: GateRow, answer: GateAnswer, index: number, sentAtMs: number): Verdict {
+  const outcome = answer.outcomes[index];
+  if (outcome === undefined) throw new TemporarilyUnavailableError({ reason: "gate_unknown_outcome" });
+  return {
+    outcome,
+    eventId: row.id,
+    epoch: answer.epoch,
+    trustVersion: answer.trust_version,
+    txn: answer.txns[index] ?? undefined,
+    node: answer.nodes[index] ?? undefined,
+    sentAtMs,
+  };
+}
+
+/** The ask as `ephor.gate_row`. Members that are absent are null there. */
+function gateRow(ask: Ask, at: { ids: Ulids; replica: string; atMs: number }): GateRow {
+  const { ids, replica, atMs } = at;
+  const id = `evt_${ids(atMs)}`;
+  const event = eventRow(ask.event, { id, atMs, replica }, { decision: "granted" });
+  const binding = ask.binding;
+  return {
+    id,
+    row: {
+      trust_version: ask.trustVersion,
+      id,
+      type: event.type,
+      agent: event.agent,
+      sub: event.sub,
+      resource: event.resource,
+      txn: event.txn,
+      jti: event.jti,
+      trace_id: event.trace_id,
+      body: event.body,
+      kill_keys: ask.kill.keys,
+      kill_epochs: ask.kill.epochs,
+      check_txn: ask.task?.txn,
+      check_nodes: ask.task?.nodes,
+      replay_keys: ask.replay?.map((entry) => entry.key),
+      replay_holders: ask.replay?.map((entry) => entry.holder ?? null),
+      replay_exps: ask.replay?.map((entry) => entry.exp),
+      ...(binding && {
+        bind_key: binding.key,
+        bind_open: binding.opens,
+        bind_node: binding.node,
+        bind_single: binding.singleUse,
+        bind_jkt: binding.jkt,
+        bind_exp: binding.exp,
+      }),
+      new_task: ask.newTask,
+      new_node: ask.newNode,
+      new_hop: ask.newHop,
+    },
+  };
+}

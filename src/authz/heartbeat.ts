@@ -1,0 +1,68 @@
+import type { Db } from "../db/database.ts";
+import type { DatabaseClock } from "../system/clock.ts";
+
+/** How often a replica beats, in milliseconds. */
+const BEAT_MS = 500;
+/** Past this much silence a replica releases nothing (ARCHITECTURE, "The gate"). */
+const LEASE_MS = 2_000;
+
+/** A replica's sign of life: the lease under which it may release, and the database's time. */
+export interface Heartbeat {
+  /** Whether the last beat was answered within the lease. */
+  mayRelease(): boolean;
+  /** One beat now. */
+  beat(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** @param deps.readTimeMs the database's clock, milliseconds; tests hand in one that moves with their hand clock */
+export function createHeartbeat(deps: {
+  db: Db;
+  clock: DatabaseClock;
+  replica: string;
+  version: string;
+  readTimeMs?: (() => Promise<number>) | undefined;
+}): Heartbeat {
+  const { db, clock, replica, version } = deps;
+  const connection = db.dedicated("heartbeat");
+  // The lease is about real silence, so it is measured by the machine's own monotonic time.
+  let answeredAt = Number.NEGATIVE_INFINITY;
+  let beating: Promise<void> | undefined;
+
+  async function once(): Promise<void> {
+    const sent = clock.monotonicMs();
+    const sentReal = performance.now();
+    const nowMs = deps.readTimeMs ? await deps.readTimeMs() : undefined;
+    // A clock that was handed in was read before the statement below, however long that takes.
+    const readBy = nowMs === undefined ? undefined : clock.monotonicMs();
+    const [row] = await connection.call<{ ms: number }>(
+      "beat",
+      `insert into ephor.replicas (id, started_at_ms, beat_at_ms, version)
+       values ($1, coalesce($2::bigint, (extract(epoch from clock_timestamp()) * 1000)::bigint), coalesce($2::bigint, (extract(epoch from clock_timestamp()) * 1000)::bigint), $3)
+       on conflict (id) do update set beat_at_ms = excluded.beat_at_ms
+       returning (extract(epoch from clock_timestamp()) * 1000)::float8 as ms`,
+      [replica, nowMs === undefined ? null : Math.floor(nowMs), version],
+    );
+    if (!row) return;
+    clock.observe(nowMs ?? row.ms, sent, readBy ?? clock.monotonicMs());
+    answeredAt = sentReal;
+  }
+
+  const beat = (): Promise<void> => {
+    beating ??= once().finally(() => {
+      beating = undefined;
+    });
+    return beating;
+  };
+  const timer = setInterval(() => void beat().catch(() => {}), BEAT_MS);
+  timer.unref();
+  return {
+    mayRelease: () => performance.now() - answeredAt <= LEASE_MS,
+    beat,
+    async close() {
+      clearInterval(timer);
+      await beating?.catch(() => {});
+      await connection.call("leave", "delete from ephor.replicas where id = $1", [replica]).catch(() => {});
+    },
+  };
+}

@@ -1,0 +1,121 @@
+import { isProxied } from "../core/grants/candidates.ts";
+import { compileCondition } from "../core/grants/condition.ts";
+import { compileMatchers } from "../core/trust/matcher.ts";
+import type { AccessGrant, DelegationGrant, Grant, Resource } from "../core/trust/model.ts";
+import type { TrustProblem } from "../core/trust/problem.ts";
+import { openHumanIssuerClaims } from "../core/trust/shared-issuers.ts";
+import type { CheckContext } from "./check.ts";
+
+/** What is wrong with a grant among the objects that it names. */
+export function checkGrant(grant: Grant, context: CheckContext): TrustProblem[] {
+  const common = checkParties(grant, context);
+  if (grant.kind === "delegation") return [...common, ...checkDelegation(grant)];
+  const resource = context.merged.resources.get(grant.resource);
+  return [...common, ...checkServed(grant), ...(resource === undefined ? [] : checkAtResource(grant, resource))];
+}
+
+/** At issuers where anybody can sign up, "their humans" is everybody. */
+function checkParties(grant: Grant, { merged }: CheckContext): TrustProblem[] {
+  return (grant.onBehalfOf ?? []).flatMap((party) => {
+    const url = "issuer" in party ? merged.issuers.get(party.issuer)?.url : undefined;
+    const needed = url === undefined ? undefined : openHumanIssuerClaims(url);
+    if (needed === undefined || !("issuer" in party)) return [];
+    const isBound = compileMatchers(party.claims ?? {}).some(
+      ({ claim, exact, globs }) => needed.includes(claim) && exact.length > 0 && globs.length === 0,
+    );
+    return isBound
+      ? []
+      : [
+          {
+            path: ["on_behalf_of"],
+            what: "means anybody with an account there",
+            mend: `bind ${needed.join(" or ")} to exact values`,
+          },
+        ];
+  });
+}
+
+function checkDelegation(grant: DelegationGrant): TrustProblem[] {
+  return grant.delegateTo.includes(grant.agent)
+    ? [{ path: ["delegate_to"], what: "names the agent itself", mend: "take it out; a chain holds an agent once" }]
+    : [];
+}
+
+function checkServed(grant: AccessGrant): TrustProblem[] {
+  const problems: TrustProblem[] = [];
+  if (grant.approval !== undefined) {
+    problems.push({
+      path: ["approval"],
+      what: "is not served by this version",
+      mend: "take it out, and with it whatever must not happen without approval",
+    });
+  }
+  if (grant.once) {
+    problems.push({
+      path: ["once"],
+      what: "is not served by this version",
+      mend: "take it out, or narrow the grant with ttl and when",
+    });
+  }
+  return problems;
+}
+
+function checkAtResource(grant: AccessGrant, resource: Resource): TrustProblem[] {
+  const problems: TrustProblem[] = [];
+  const actions = resource.kind === "mcp" ? undefined : (resource.actions as readonly string[]);
+  if (actions !== undefined && !grant.allowAll) {
+    for (const [at, action] of grant.actions.entries()) {
+      if (actions.includes(action)) continue;
+      problems.push({
+        path: ["actions", at],
+        what: `is no action of ${resource.name}`,
+        mend: `choose from ${actions.slice(0, 20).join(", ")}`,
+      });
+    }
+  }
+  if (resource.kind === "ephor" && grant.allowAll) {
+    problems.push({ path: ["allow_all"], what: "is not allowed at ephor", mend: "name the actions" });
+  }
+  if (grant.when !== undefined && !isProxied(resource) && compileCondition(grant.when).atCall) {
+    problems.push({
+      path: ["when"],
+      what: `names args or call, but calls to ${resource.name} do not pass through Ephor`,
+      mend: "use subject, agent and task, or put the resource behind the proxy",
+    });
+  }
+  if (grant.once && resource.kind === "verify" && resource.introspection === undefined) {
+    problems.push({
+      path: ["once"],
+      what: `needs introspection at ${resource.name}`,
+      mend: "give the resource an introspection credential",
+    });
+  }
+  return [...problems, ...checkVending(grant, resource)];
+}
+
+function checkVending(grant: AccessGrant, resource: Resource): TrustProblem[] {
+  if (resource.kind !== "credential") {
+    return (["policy", "residual"] as const)
+      .filter((key) => grant[key] !== undefined)
+      .map((key) => ({ path: [key], what: "is for credential resources", mend: "take it out" }));
+  }
+  const problems: TrustProblem[] = [];
+  if (grant.policy !== undefined) {
+    const policies = resource.settings["session_policies"];
+    if (typeof policies !== "object" || policies === null || !Object.hasOwn(policies, grant.policy)) {
+      problems.push({
+        path: ["policy"],
+        what: `is no session policy of ${resource.name}`,
+        mend: "name one of its session_policies",
+      });
+    }
+  }
+  if (resource.provider === "static" && grant.residual !== "unlimited") {
+    problems.push({
+      path: ["residual"],
+      what: "must be unlimited for a stored value, which nobody can take back",
+      mend: "say residual: unlimited, or put the upstream behind the proxy",
+    });
+  }
+  return problems;
+}

@@ -1,0 +1,66 @@
+import type { TrustIndex } from "../core/trust/compiled.ts";
+import { EPHOR_RESOURCE } from "../core/trust/ephor-resource.ts";
+import type { Grant } from "../core/trust/model.ts";
+import type { TrustProblem } from "../core/trust/problem.ts";
+import type { TrustEntry } from "../core/trust/schema.ts";
+import type { Change } from "./plan.ts";
+
+/** Who changes trust objects. */
+export type Actor =
+  /** A person with an operator key or session; `start` is the process itself reading its configuration. */
+  | { readonly type: "operator"; readonly id: string }
+  /** An agent with a token for `ephor:trust`. */
+  | { readonly type: "agent"; readonly name: string };
+
+/**
+ * What an agent must not change: its own rules and grants, and any grant on Ephor's own API (CONTRACT §4). What those rest on
+ * is as good as they are, so the same holds for agents with a grant on `ephor`, and for the issuers by whose tokens they or
+ * this agent are known.
+ *
+ * @returns a problem for each change that is forbidden; none for an operator
+ */
+export function forbiddenChanges(
+  actor: Actor,
+  changes: readonly Change[],
+  trust: TrustIndex,
+  entries: readonly TrustEntry[],
+): TrustProblem[] {
+  if (actor.type === "operator") return [];
+  const mine = new Set([actor.name, ...ephorAgents(trust)]);
+  const issuers = new Set([...mine].flatMap((name) => trust.agent(name)?.trust.map((rule) => rule.issuer) ?? []));
+  for (const grant of ephorGrants(trust)) {
+    for (const party of grant.onBehalfOf ?? []) if ("issuer" in party) issuers.add(party.issuer);
+  }
+  const wanted = new Map(entries.filter((entry) => entry.kind === "grants").map((entry) => [entry.name, entry.model]));
+  const isForbidden = (change: Change): boolean => {
+    switch (change.kind) {
+      case "issuers":
+        return issuers.has(change.name);
+      case "agents":
+        return mine.has(change.name);
+      case "resources":
+        return false;
+      case "grants":
+        return [trust.grantByName(change.name), wanted.get(change.name)].some(
+          (grant) => grant !== undefined && (grant.agent === actor.name || isOnEphor(grant)),
+        );
+    }
+  };
+  return changes.filter(isForbidden).map(({ kind, name }) => ({
+    path: [kind, name],
+    what: "is something that this agent's own power rests on, or power over Ephor",
+    mend: "have an operator apply this change",
+  }));
+}
+
+function ephorGrants(trust: TrustIndex): Grant[] {
+  return trust.all().grants.filter(isOnEphor);
+}
+
+function ephorAgents(trust: TrustIndex): string[] {
+  return ephorGrants(trust).map((grant) => grant.agent);
+}
+
+function isOnEphor(grant: Grant): boolean {
+  return grant.kind === "access" && grant.resource === EPHOR_RESOURCE;
+}

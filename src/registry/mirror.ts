@@ -1,0 +1,91 @@
+import type { MutableTrustIndex } from "../core/trust/compiled.ts";
+import type { Agent, Grant, Issuer, Resource, TrustKind } from "../core/trust/model.ts";
+import { readTrustObject } from "../core/trust/schema.ts";
+import type { Db } from "../db/database.ts";
+import type { Log } from "../system/log.ts";
+import { loadAll, loadChanges } from "./store.ts";
+import type { StoredObject } from "./store.ts";
+
+/** Keeps an index like the database. */
+export interface Mirror {
+  load(): Promise<void>;
+  catchUp(minVersion?: number): Promise<void>;
+}
+
+interface MirrorDeps {
+  readonly db: Db;
+  readonly log: Log;
+  readonly issuerUrl: string;
+  readonly index: MutableTrustIndex;
+}
+
+/**
+ * Reads the log of changes after the index's version and applies it, one read at a time. A caller that asks while a read is
+ * under way gets the next one, since the one under way may have begun before the change that the caller knows of; all who
+ * wait share it.
+ */
+export function createMirror(deps: MirrorDeps): Mirror {
+  let running: Promise<void> | undefined;
+  let next: Promise<void> | undefined;
+
+  const read = async (): Promise<void> => {
+    const { at, objects, deletes } = await loadChanges(deps.db, deps.index.version);
+    if (at > deps.index.version) applyObjects(deps, { version: at, objects, deletes });
+  };
+  const start = (): Promise<void> => {
+    const mine = read().finally(() => {
+      if (running === mine) running = undefined;
+    });
+    running = mine;
+    return mine;
+  };
+  const refresh = (): Promise<void> => {
+    if (running === undefined) return start();
+    next ??= running
+      .catch(() => undefined)
+      .then(() => {
+        next = undefined;
+        return start();
+      });
+    return next;
+  };
+
+  return {
+    async load() {
+      let version = deps.index.version;
+      for await (const { at, objects } of loadAll(deps.db)) {
+        version = at;
+        // Half of the objects must not pass for all: the version is set with the last of them.
+        applyObjects(deps, { version: deps.index.version, objects, deletes: [] });
+      }
+      deps.index.apply({ version, deletes: [], upserts: { issuers: [], agents: [], resources: [], grants: [] } });
+    },
+    async catchUp(minVersion) {
+      if (minVersion !== undefined && deps.index.version >= minVersion) return;
+      await refresh();
+    },
+  };
+}
+
+function applyObjects(
+  deps: MirrorDeps,
+  change: { version: number; objects: readonly StoredObject[]; deletes: readonly { kind: TrustKind; name: string }[] },
+): void {
+  const deletes = [...change.deletes];
+  const upserts = {
+    issuers: [] as Issuer[],
+    agents: [] as Agent[],
+    resources: [] as Resource[],
+    grants: [] as Grant[],
+  };
+  for (const { kind, name, body } of change.objects) {
+    const reading = readTrustObject(kind, name, body, { issuerUrl: deps.issuerUrl, stored: true });
+    if (reading.ok) (upserts[kind] as unknown[]).push(reading.value.model);
+    else {
+      // Nothing is permitted by what cannot be read; everything else goes on.
+      deletes.push({ kind, name });
+      deps.log.error("trust.unreadable", { kind, name, note: "this trust object is ignored; apply it again" });
+    }
+  }
+  deps.index.apply({ version: change.version, deletes, upserts });
+}
