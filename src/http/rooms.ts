@@ -1,0 +1,157 @@
+import type { ApplyRequest, ApplyResult } from "../api/apply.ts";
+import type { AuditPage, AuditQuery, AuditVerdict, ExportQuery } from "../api/audit.ts";
+import type { Chain } from "../api/chains.ts";
+import type { ReadinessChecks } from "../api/health.ts";
+import type { KeyRotation } from "../api/keys.ts";
+import type { KillOrder, KillReceipt, Restored, RestoreOrder } from "../api/kill.ts";
+import type { TaskCompleted, TaskOpened, TaskRequest, TaskView } from "../api/tasks.ts";
+import type { AgentStatusRequest, TrustDeleted, TrustObject, TrustPage } from "../api/trust-objects.ts";
+import type { Who } from "../api/who.ts";
+import type { Reason } from "../core/oauth/reasons.ts";
+import type { TrustKind } from "../core/trust/model.ts";
+import type { OAuthAnswer, OAuthRequest } from "../sts/request.ts";
+
+/** Actions at the built-in resource `ephor` (CONTRACT §1). */
+export const EPHOR_ACTIONS = ["read", "audit", "trust", "secrets", "kill", "restore", "approve", "replay"] as const;
+
+/** An action at the built-in resource `ephor`; its scope is `ephor:<action>`. */
+export type EphorAction = (typeof EPHOR_ACTIONS)[number];
+
+/** A request at an OAuth endpoint that passed the edge: method, content type and size fit, no header that counts came twice. */
+export interface RawOAuthRequest extends OAuthRequest {
+  /** Wall-clock milliseconds when its head was read. */
+  readonly receivedAtMs: number;
+  /** Aborted when the client goes away before the answer. Made when first asked for. */
+  readonly signal: AbortSignal;
+}
+
+/** What an OAuth room answers. */
+export interface RawOAuthAnswer extends OAuthAnswer {
+  /** Told when the answer cannot be written, in place of `release`: the client is gone, or does not read. */
+  readonly withheld?: () => void;
+}
+
+/** What every room may know about a request to `/v1`. */
+export interface RequestFacts {
+  readonly requestId: string;
+  readonly method: string;
+  /** The pattern: `/v1/agents/{name}`. */
+  readonly route: string;
+  /** The client's address; that of a trusted proxy's client where there is one. */
+  readonly remoteAddress: string;
+  readonly traceparent: string | undefined;
+  readonly receivedAtMs: number;
+  readonly signal: AbortSignal;
+}
+
+/** Credentials of a request to `/v1` that are no operator key. Each header came at most once. */
+export interface Credentials {
+  readonly authorization: string | undefined;
+  readonly dpop: string | undefined;
+  /** For the proof: the method, and our URL of the path as it was asked for, by configuration (RFC 9449 §4.3). */
+  readonly method: string;
+  readonly url: string;
+}
+
+/** Who runs Ephor; may do everything under `/v1` that is not an agent's own. */
+export interface OperatorCaller {
+  readonly kind: "operator";
+  readonly id: string;
+}
+
+/** An agent that asks on its own. */
+export interface AgentCaller {
+  readonly kind: "agent";
+  readonly agent: string;
+  /** Present when it came with a token of ours for `<issuer>/v1`. */
+  readonly token?: { readonly jti: string; readonly txn: string; readonly sub: string; readonly scopes: readonly string[] };
+}
+
+/** Who is asking. */
+export type Caller = OperatorCaller | AgentCaller;
+
+/** A call of a room on somebody's behalf. */
+export interface Call<C extends Caller = Caller> {
+  readonly caller: C;
+  readonly request: RequestFacts;
+}
+
+/** A refusal by the edge itself, before any room was asked. */
+export interface EdgeRefusal {
+  readonly reason: Reason;
+  readonly requestId: string;
+  readonly route: string;
+  readonly remoteAddress: string;
+}
+
+/**
+ * Everything the routes call, and nothing else. Whatever a room throws is mapped once: `OAuthError` and `ProblemError` to
+ * their codes, `RefusedToken` to a bland refusal, anything else to 500.
+ */
+export interface Rooms {
+  readonly sts: {
+    token(request: RawOAuthRequest): Promise<RawOAuthAnswer>;
+    introspect(request: RawOAuthRequest): Promise<RawOAuthAnswer>;
+    revoke(request: RawOAuthRequest): Promise<RawOAuthAnswer>;
+    /** A fresh nonce for the `DPoP-Nonce` header (RFC 9449 §8). */
+    dpopNonce(): string;
+  };
+  readonly operators: {
+    /** Whether the header holds an operator key, good or bad. */
+    isOperatorKey(authorization: string | undefined): boolean;
+    /** @throws {InvalidTokenError} `operator_key_wrong` */
+    authenticate(authorization: string | undefined): Promise<{ readonly id: string }>;
+  };
+  readonly accessTokens: {
+    /**
+     * An agent by a token of ours with `aud` `<issuer>/v1`, decided and recorded for this action now.
+     *
+     * @throws {InvalidTokenError}, {InsufficientScopeError}, {InvalidDpopProofError}, {UseDpopNonceError}
+     */
+    authenticate(credentials: Credentials, action: EphorAction, request: RequestFacts): Promise<AgentCaller>;
+  };
+  readonly agents: {
+    /** An agent by its own workload token, `private_key_jwt`, or a token of ours with `aud` `<issuer>/v1`; no grant is needed. */
+    authenticate(credentials: Credentials, request: RequestFacts): Promise<AgentCaller>;
+  };
+  readonly tasks: {
+    open(order: TaskRequest, call: Call<AgentCaller>): Promise<TaskOpened>;
+    read(txn: string, call: Call<AgentCaller>): Promise<TaskView>;
+    complete(txn: string, call: Call<AgentCaller>): Promise<TaskCompleted>;
+  };
+  readonly kills: {
+    kill(order: KillOrder, call: Call): Promise<KillReceipt>;
+    read(id: string, call: Call): Promise<KillReceipt | undefined>;
+    restore(order: RestoreOrder, call: Call): Promise<Restored>;
+    /** The receipt as a signed JWS, `typ` `ephor-receipt+jwt`. */
+    sign(receipt: KillReceipt): string;
+  };
+  readonly registry: {
+    list(kind: TrustKind, page: { after: string | undefined; limit: number }): Promise<TrustPage>;
+    get(kind: TrustKind, name: string): Promise<TrustObject | undefined>;
+    put(object: { kind: TrustKind; name: string; spec: unknown }, call: Call): Promise<{ object: TrustObject; isNew: boolean }>;
+    delete(object: { kind: TrustKind; name: string }, call: Call): Promise<TrustDeleted | undefined>;
+    setAgentStatus(order: AgentStatusRequest & { name: string }, call: Call): Promise<TrustObject | undefined>;
+    apply(order: ApplyRequest, call: Call): Promise<ApplyResult>;
+    /** From memory: what is public about a resource of ours. */
+    resourceByIdentifier(identifier: string): { readonly name: string; readonly kind: string } | undefined;
+  };
+  readonly ledger: {
+    chain(txn: string, call: Call): Promise<Chain | undefined>;
+    who(id: string, call: Call): Promise<Who>;
+    query(query: AuditQuery, call: Call): Promise<AuditPage>;
+    /** Lines of NDJSON, each with its line end. */
+    export(query: ExportQuery, call: Call): AsyncIterable<string>;
+    verify(call: Call): Promise<AuditVerdict>;
+  };
+  readonly keys: {
+    /** From memory, public members only. */
+    jwks(): { keys: readonly object[] };
+    recordJwks(): { keys: readonly object[] };
+    rotate(order: { reason: string | undefined }, call: Call): Promise<KeyRotation>;
+  };
+  readonly readiness: () => Promise<ReadinessChecks>;
+  /** Counts a refusal that no room saw (A-AUD-07). */
+  readonly refusedAtEdge: (refusal: EdgeRefusal) => void;
+}
+

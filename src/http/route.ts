@@ -1,0 +1,117 @@
+import { z } from "zod";
+import type { Clock } from "../system/clock.ts";
+import type { Log } from "../system/log.ts";
+import type { Metrics } from "../system/metrics.ts";
+import type { AgentCaller, Caller, EphorAction, RequestFacts, Rooms } from "./rooms.ts";
+
+/** Who may call a route: anybody; an OAuth client; an operator; any agent; or whoever holds this scope of `ephor`, and operators. */
+export type Auth = "none" | "client" | "operator" | "agent" | { readonly scope: EphorAction };
+
+/** One of a route's answers. */
+export interface ResponseSpec {
+  readonly description: string;
+  /** Absent: no body. */
+  readonly body?: z.ZodType;
+  /** Default `application/json`. */
+  readonly contentType?: string;
+}
+
+/** What the edge knows about the house beside its rooms. */
+export interface House {
+  readonly issuer: string;
+  /** Path of the issuer, without trailing slash: empty for most. */
+  readonly basePath: string;
+  readonly version: string;
+  /** Algorithm of our own token keys. */
+  readonly algorithm: string;
+  readonly hasTransactionTokens: boolean;
+  /** Whether `/metrics` has a listener of its own, so that this one does not serve it. */
+  readonly hasMetricsListener: boolean;
+  readonly isStopping: () => boolean;
+  readonly metrics: Metrics;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** The OpenAPI document, made when first asked for. */
+  readonly openApi: () => object;
+}
+
+/** A handler's answer. */
+export interface Answer {
+  readonly status: number;
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Sent as JSON. */
+  readonly json?: unknown;
+  /** Sent as it is; say which type in `headers`. */
+  readonly text?: string;
+  /** Sent as it comes. */
+  readonly lines?: AsyncIterable<string>;
+}
+
+/** What a handler gets: everything checked. */
+export interface Incoming<P, Q, B, C> {
+  readonly params: P;
+  readonly query: Q;
+  readonly body: B;
+  readonly caller: C;
+  readonly request: RequestFacts & { readonly accept: string | undefined; readonly isLocal: boolean };
+  readonly rooms: Rooms;
+  readonly house: House;
+}
+
+type CallerOf<A extends Auth> = A extends "none" ? undefined : A extends "agent" ? AgentCaller : Caller;
+
+/** A route as a value: the router serves it, the OpenAPI document describes it, tests go through all of them. */
+export interface RouteSpec<A extends Auth, P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType> {
+  readonly method: "GET" | "PUT" | "POST" | "DELETE";
+  /** With parameters in braces, as OpenAPI writes them. */
+  readonly path: string;
+  readonly operationId: string;
+  readonly summary: string;
+  readonly description?: string;
+  readonly tag: string;
+  readonly auth: A;
+  readonly params?: P;
+  /** Without it, `/v1` routes refuse any query, public documents ignore it. */
+  readonly query?: Q;
+  readonly body?: B;
+  /** What the document says of the body, where it says more than is checked here. */
+  readonly bodyDocument?: z.ZodType;
+  readonly isBodyOptional?: boolean;
+  readonly maxBodyBytes?: number;
+  readonly responses: Readonly<Record<number, ResponseSpec>>;
+  handle(incoming: Incoming<z.output<P>, z.output<Q>, z.output<B>, CallerOf<A>>): Promise<Answer> | Answer;
+}
+
+/** Any route. Its handler gets what its own shapes let through. */
+export interface Route extends Omit<RouteSpec<Auth, z.ZodType, z.ZodType, z.ZodType>, "handle"> {
+  // eslint-disable-next-line typescript/no-explicit-any -- the shapes of this very value made the arguments
+  handle(incoming: Incoming<any, any, any, any>): Promise<Answer> | Answer;
+}
+
+/** Makes a route, so that the handler's arguments have the types of its shapes. */
+export function route<
+  const A extends Auth,
+  P extends z.ZodType = z.ZodUndefined,
+  Q extends z.ZodType = z.ZodUndefined,
+  B extends z.ZodType = z.ZodUndefined,
+>(spec: RouteSpec<A, P, Q, B>): Route {
+  return spec;
+}
+
+/** An OAuth endpoint, for the document; `raw.ts` serves it. */
+export interface FormRoute {
+  readonly method: "POST";
+  readonly path: string;
+  readonly operationId: string;
+  readonly summary: string;
+  readonly description?: string;
+  readonly tag: string;
+  readonly auth: "client";
+  readonly form: z.ZodType;
+  readonly responses: Readonly<Record<number, ResponseSpec>>;
+}
+
+/** 200 with JSON. */
+export function ok(json: unknown, headers?: Readonly<Record<string, string>>): Answer {
+  return headers === undefined ? { status: 200, json } : { status: 200, json, headers };
+}

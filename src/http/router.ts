@@ -1,0 +1,207 @@
+import { getRequestListener } from "@hono/node-server";
+import type { HttpBindings } from "@hono/node-server";
+import { Hono } from "hono";
+import type { Context } from "hono";
+import type { IncomingMessage } from "node:http";
+import { ProblemError } from "../api/problem.ts";
+import { InvalidRequestError, OAuthError } from "../core/oauth/errors.ts";
+import { authenticate } from "./authenticate.ts";
+import { ClientGoneError, discardBody, readBody } from "./body.ts";
+import { checkJsonType, checkShape, readJsonBody } from "./json-body.ts";
+import { LIMITS } from "./limits.ts";
+import { problemAnswer } from "./problem.ts";
+import { headerText, lazySignal, refuseRepeatedHeaders } from "./request.ts";
+import type { Addresses, NodeHandler } from "./request.ts";
+import type { Answer, House, Incoming, Route } from "./route.ts";
+import type { Caller, RequestFacts, Rooms } from "./rooms.ts";
+
+/** What the router is built from. */
+export interface RouterDeps {
+  readonly routes: readonly Route[];
+  readonly rooms: Rooms;
+  readonly house: House;
+  readonly addresses: Addresses;
+  readonly nextRequestId: () => string;
+  /** On every answer, unless the route says otherwise. */
+  readonly headers: Readonly<Record<string, string>>;
+}
+
+type Ctx = Context<{ Bindings: HttpBindings }>;
+
+/** Path parameters as Hono writes them. */
+const honoPath = (path: string): string => path.replaceAll(/\{(\w+)\}/g, ":$1");
+
+/** Where the router is asked for a path that it does not have. */
+const NO_ROUTE = "(none)";
+
+/** Serves everything but the OAuth forms: routes under one face of errors, 404 and 405 included. */
+export function createRouter(deps: RouterDeps): NodeHandler {
+  const app = new Hono<{ Bindings: HttpBindings }>();
+  const methods = new Map<string, string[]>();
+  for (const route of deps.routes) {
+    app.on(route.method, honoPath(route.path), (c) => serve(c, { deps, route }));
+    methods.set(route.path, [...(methods.get(route.path) ?? []), ...allowedBy(route)]);
+  }
+  for (const [path, allowed] of methods) {
+    app.all(honoPath(path), (c) => refuse(c, deps, { code: "method_not_allowed", allow: allowed.join(", "), route: path }));
+  }
+  app.notFound((c) => refuse(c as Ctx, deps, { code: "not_found", route: NO_ROUTE }));
+  const listener = getRequestListener((request, env) => app.fetch(request, env), {
+    overrideGlobalObjects: false,
+    // The Host header has no say in anything we answer; whatever it holds is not looked at (A-CLI-10).
+    errorHandler: () => new Response(null, { status: 400 }),
+  });
+  return (req, res) => void listener(req, res);
+}
+
+function allowedBy(route: Route): string[] {
+  return route.method === "GET" ? ["GET", "HEAD"] : [route.method];
+}
+
+function refuse(
+  c: Ctx,
+  deps: RouterDeps,
+  what: { code: "method_not_allowed" | "not_found"; allow?: string; route: string },
+): Promise<Response> {
+  const thrown = new ProblemError(what.code);
+  return answered(c, { deps, pattern: what.route, scope: undefined }, () => {
+    throw thrown;
+  }).then((response) => {
+    if (what.allow !== undefined) response.headers.set("Allow", what.allow);
+    return response;
+  });
+}
+
+function serve(c: Ctx, { deps, route }: { deps: RouterDeps; route: Route }): Promise<Response> {
+  const scope = typeof route.auth === "object" ? `ephor:${route.auth.scope}` : undefined;
+  return answered(c, { deps, pattern: route.path, scope }, async (facts) => {
+    const { incoming } = c.env;
+    refuseRepeatedHeaders(incoming);
+    // Who asks comes first, so that a stranger learns nothing about what a route takes and costs no parsing.
+    const caller = await authenticate(route.auth, credentialsOf(incoming, deps.house), { rooms: deps.rooms, request: facts });
+    const params = route.params === undefined ? undefined : checkShape(route.params, c.req.param(), "path");
+    const query = readQuery(c, route);
+    const body = await readRequestBody(incoming, route);
+    const request: Incoming<unknown, unknown, unknown, Caller | undefined>["request"] = {
+      ...facts,
+      accept: incoming.headers.accept,
+      isLocal: deps.addresses.isLocal(incoming),
+    };
+    return route.handle({ params, query, body, caller, request, rooms: deps.rooms, house: deps.house });
+  });
+}
+
+/** Runs a handler, gives its errors their face, observes, and makes the response. */
+async function answered(
+  c: Ctx,
+  { deps, pattern, scope }: { deps: RouterDeps; pattern: string; scope: string | undefined },
+  handle: (facts: RequestFacts) => Promise<Answer> | Answer,
+): Promise<Response> {
+  const { house, rooms } = deps;
+  const { incoming } = c.env as HttpBindings;
+  const startedMs = house.clock.monotonicMs();
+  const facts = factsOf(c, deps, pattern);
+  const { requestId } = facts;
+  let answer: Answer;
+  let closes = false;
+  try {
+    answer = await handle(facts);
+  } catch (thrown) {
+    if (thrown instanceof OAuthError) house.metrics.refusals.inc({ reason: thrown.reason });
+    else if (!(thrown instanceof ProblemError || thrown instanceof ClientGoneError)) {
+      house.log.error("http.failed", { requestId, route: pattern, err: thrown });
+    }
+    answer = problemAnswer(asProblem(thrown), {
+      requestId,
+      scope,
+      resourceMetadataUrl: `${new URL(house.issuer).origin}/.well-known/oauth-protected-resource${house.basePath}/v1`,
+      authorization: incoming.headers.authorization,
+      dpopNonce: rooms.sts.dpopNonce,
+    });
+    closes = !(await discardBody(incoming));
+  }
+  const seconds = (house.clock.monotonicMs() - startedMs) / 1000;
+  house.metrics.httpRequestSeconds.labels(pattern, String(answer.status)).observe(seconds);
+  return responseOf(answer, { ...deps.headers, "X-Request-Id": requestId, ...(closes && { Connection: "close" }) });
+}
+
+/** What the readers of headers and bodies throw for OAuth forms has names of its own under `/v1`. */
+function asProblem(thrown: unknown): unknown {
+  if (!(thrown instanceof InvalidRequestError)) return thrown;
+  if (thrown.status === 413) return new ProblemError("too_large", { cause: thrown });
+  if (thrown.status === 415) return new ProblemError("unsupported_media_type", { detail: thrown.description, cause: thrown });
+  return thrown;
+}
+
+function factsOf(c: Ctx, deps: RouterDeps, route: string): RequestFacts {
+  const { incoming, outgoing } = c.env as HttpBindings;
+  const signal = lazySignal(outgoing);
+  return {
+    requestId: deps.nextRequestId(),
+    method: incoming.method ?? "",
+    route,
+    remoteAddress: deps.addresses.clientOf(incoming),
+    traceparent: headerText(incoming.headers["traceparent"]),
+    receivedAtMs: deps.house.clock.nowMs(),
+    get signal() {
+      return signal();
+    },
+  };
+}
+
+function credentialsOf(incoming: IncomingMessage, house: House): Parameters<typeof authenticate>[1] {
+  const path = (incoming.url ?? "").split("?")[0] ?? "";
+  return {
+    authorization: incoming.headers.authorization,
+    dpop: headerText(incoming.headers["dpop"]),
+    method: incoming.method ?? "",
+    url: `${house.issuer}${path}`,
+  };
+}
+
+function readQuery(c: Ctx, route: Route): unknown {
+  if (route.query === undefined && route.auth === "none") return undefined;
+  const query: Record<string, string> = Object.create(null) as Record<string, string>;
+  for (const [name, values] of Object.entries(c.req.queries())) {
+    if (values.length > 1) {
+      throw new ProblemError("malformed", { entries: [{ path: `query.${name.slice(0, 64)}`, detail: "stands there twice" }] });
+    }
+    query[name] = values[0] ?? "";
+  }
+  if (route.query !== undefined) return checkShape(route.query, { ...query }, "query");
+  if (Object.keys(query).length > 0) throw new ProblemError("malformed", { detail: "This route takes no query." });
+  return undefined;
+}
+
+async function readRequestBody(incoming: IncomingMessage, route: Route): Promise<unknown> {
+  if (route.body === undefined) return undefined;
+  const bytes = await readBody(incoming, route.maxBodyBytes ?? LIMITS.jsonBytes);
+  if (bytes.length === 0 && route.isBodyOptional === true) return undefined;
+  checkJsonType(incoming.headers["content-type"]);
+  return checkShape(route.body, readJsonBody(bytes), "body");
+}
+
+function responseOf(answer: Answer, always: Readonly<Record<string, string>>): Response {
+  const { status, json, text, lines } = answer;
+  if (lines !== undefined) return new Response(streamOf(lines), { status, headers: { ...always, ...answer.headers } });
+  if (text !== undefined) return new Response(text, { status, headers: { ...always, ...answer.headers } });
+  if (json === undefined) return new Response(null, { status, headers: { ...always, ...answer.headers } });
+  const headers = { ...always, "Content-Type": "application/json", ...answer.headers };
+  return new Response(JSON.stringify(json), { status, headers });
+}
+
+/** Pulls lines as the client reads them, and stops asking when it goes. */
+function streamOf(lines: AsyncIterable<string>): ReadableStream<Uint8Array> {
+  const iterator = lines[Symbol.asyncIterator]();
+  const encoder = new TextEncoder();
+  return new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      const next = await iterator.next();
+      if (next.done === true) controller.close();
+      else controller.enqueue(encoder.encode(next.value));
+    },
+    async cancel() {
+      await iterator.return?.();
+    },
+  });
+}

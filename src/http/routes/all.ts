@@ -1,0 +1,21 @@
+import type { Route } from "../route.ts";
+import { documentRoutes } from "./documents.ts";
+import { healthRoutes } from "./health.ts";
+import { keyRoutes } from "./keys.ts";
+import { killRoutes } from "./kill.ts";
+import { ledgerRoutes } from "./ledger.ts";
+import { metadataRoutes } from "./metadata.ts";
+import { taskRoutes } from "./tasks.ts";
+import { trustRoutes } from "./trust-objects.ts";
+
+/** Every route but the OAuth forms. What is not here is not served. */
+export const routes: readonly Route[] = [
+  ...metadataRoutes,
+  ...taskRoutes,
+  ...killRoutes,
+  ...ledgerRoutes,
+  ...trustRoutes,
+  ...keyRoutes,
+  ...healthRoutes,
+  ...documentRoutes,
+];

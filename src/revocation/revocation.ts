@@ -1,0 +1,154 @@
+/**
+ * The room `revocation` owns kills: what they name, that they are positioned under the gate's exclusive lock, and what they
+ * answer. It does not look at tokens; things carry the keys that kill them (`core/kill`).
+ */
+import type { EventDraft } from "../audit/event.ts";
+import type { Recorder } from "../audit/recorder.ts";
+import { killKey, type KillKind } from "../core/kill/keys.ts";
+import type { Db } from "../db/database.ts";
+import type { DatabaseClock } from "../system/clock.ts";
+import type { Metrics } from "../system/metrics.ts";
+import { ulid } from "../system/random.ts";
+
+/** What dies together, and why. */
+export interface KillCommand {
+  readonly targets: readonly { readonly kind: KillKind; readonly value: string }[];
+  readonly reason: string;
+  /** `operator:<id>`, `agent:<name>` or `resource:<name>`. */
+  readonly by: string;
+  readonly requestId: string;
+  readonly receipt?: object | undefined;
+}
+
+/** One token of whoever may end it. */
+export interface TokenKill {
+  readonly jti: string;
+  readonly txn: string;
+  readonly sub: string;
+  readonly by: string;
+  readonly requestId: string;
+}
+
+/** A kill that stands. */
+export interface KillDone {
+  readonly id: string;
+  readonly atMs: number;
+  /** Its place among kills, restores and releases. */
+  readonly position: number;
+  readonly eventId: string;
+}
+
+/** A kill as it was stored. */
+export interface StoredKill {
+  readonly id: string;
+  readonly atMs: number;
+  readonly by: string;
+  readonly reason: string;
+  readonly receipt: unknown;
+  readonly restoredAtMs: number | undefined;
+}
+
+/** The room. */
+export interface Revocation {
+  /** When it has answered, nothing covered is released any more. @throws {DatabaseUnreachableError} and then it is not done */
+  kill(command: KillCommand): Promise<KillDone>;
+  killToken(token: TokenKill): Promise<KillDone>;
+  /** Lifts kills. Nothing issued before them comes back. */
+  restore(command: KillCommand): Promise<{ lifted: readonly string[]; atMs: number; eventId: string }>;
+  read(id: string): Promise<StoredKill | undefined>;
+}
+
+/** Opens the room. It has a connection of its own, so that a kill does not wait for a busy pool (INV-10). */
+export function createRevocation(deps: {
+  db: Db;
+  clock: DatabaseClock;
+  recorder: Recorder;
+  metrics: Metrics;
+}): Revocation {
+  const { db, clock, recorder, metrics } = deps;
+  const connection = db.dedicated("kill");
+  // One connection, one statement at a time; a second kill waits for the first.
+  let last: Promise<unknown> = Promise.resolve();
+  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
+    const turn = last.then(work, work);
+    last = turn.catch(() => {});
+    return turn;
+  };
+
+  async function strike(command: KillCommand, draft: Omit<EventDraft, "facts" | "agent">): Promise<KillDone> {
+    const atMs = Math.floor(clock.nowMs());
+    const id = `kill_${ulid(atMs)}`;
+    const keys = command.targets.map((target) => killKey(target.kind, target.value));
+    const event = recorder.draft(
+      {
+        ...draft,
+        agent: command.by,
+        requestId: command.requestId,
+        facts: { kill: id, targets: keys, why: command.reason },
+      },
+      "granted",
+    );
+    const [row] = await connection.call<{ r: { position: number } }>(
+      "kill",
+      "select ephor.kill($1, $2::jsonb, $3::jsonb) as r",
+      [
+        atMs,
+        JSON.stringify({ id, actor: command.by, reason: command.reason, keys, receipt: command.receipt ?? {} }),
+        JSON.stringify(event),
+      ],
+    );
+    for (const target of command.targets) metrics.kills.inc({ kind: target.kind });
+    return { id, atMs, position: row?.r.position ?? 0, eventId: event.id };
+  }
+
+  return {
+    kill: (command) => inTurn(() => strike(command, { type: "kill" })),
+    killToken: ({ jti, txn, sub, by, requestId }) =>
+      inTurn(() =>
+        strike(
+          { targets: [{ kind: "jti", value: jti }], reason: "revoked by its holder", by, requestId },
+          { type: "token.revoke", jti, txn, sub },
+        ),
+      ),
+    restore: (command) =>
+      inTurn(async () => {
+        const atMs = Math.floor(clock.nowMs());
+        const keys = command.targets.map((target) => killKey(target.kind, target.value));
+        const event = recorder.draft(
+          {
+            type: "restore",
+            agent: command.by,
+            requestId: command.requestId,
+            facts: { targets: keys, why: command.reason },
+          },
+          "granted",
+        );
+        const [row] = await connection.call<{ r: { lifted: string[] } }>(
+          "restore",
+          "select ephor.restore($1, $2, $3::jsonb) as r",
+          [atMs, keys, JSON.stringify(event)],
+        );
+        return { lifted: row?.r.lifted ?? [], atMs, eventId: event.id };
+      }),
+    async read(id) {
+      const [row] = await db.query<{
+        id: string;
+        at_ms: number;
+        actor: string;
+        reason: string;
+        receipt: unknown;
+        restored_at_ms: number | null;
+      }>("select id, at_ms, actor, reason, receipt, restored_at_ms from ephor.kills where id = $1", [id]);
+      return (
+        row && {
+          id: row.id,
+          atMs: row.at_ms,
+          by: row.actor,
+          reason: row.reason,
+          receipt: row.receipt,
+          restoredAtMs: row.restored_at_ms ?? undefined,
+        }
+      );
+    },
+  };
+}

@@ -1,0 +1,148 @@
+import type { ApplyResult } from "../api/apply.ts";
+import { ProblemError, type ProblemCode, type ProblemEntry } from "../api/problem.ts";
+import type { TrustObject } from "../api/trust-objects.ts";
+import { AccessDeniedError } from "../core/oauth/errors.ts";
+import type { Resource } from "../core/trust/model.ts";
+import type { Call, Caller, Rooms } from "../http/rooms.ts";
+import type { Applied } from "../registry/apply.ts";
+import { TrustRefusedError, type TrustRefusal } from "../registry/errors.ts";
+import type { Actor } from "../registry/guard.ts";
+import type { Change, Plan } from "../registry/plan.ts";
+import { API_SOURCE, type Registry } from "../registry/registry.ts";
+import type { FileProblem } from "../registry/trust-file.ts";
+
+type StoredObject = NonNullable<Awaited<ReturnType<Registry["get"]>>>;
+
+/** Trust objects, as the routes call them. */
+export function registryRooms(registry: Registry): Rooms["registry"] {
+  const object = (stored: StoredObject): TrustObject => objectOf(stored, registry);
+  return {
+    async list(kind, { after, limit }) {
+      const items = await registry.list(kind, { limit: limit + 1, ...(after === undefined ? {} : { after }) });
+      const last = items.length > limit ? items[limit - 1] : undefined;
+      return { items: items.slice(0, limit).map(object), ...(last === undefined ? {} : { next: last.name }) };
+    },
+    async get(kind, name) {
+      const stored = await registry.get(kind, name);
+      return stored && object(stored);
+    },
+    put: ({ kind, name, spec }, call) =>
+      told(async () => {
+        const before = await registry.get(kind, name);
+        await registry.put({ kind, name, body: spec, actor: actorIn(call.caller) });
+        const stored = await registry.get(kind, name);
+        if (!stored) throw new ProblemError("conflict", { detail: "it was removed at the same moment" });
+        return { object: object(stored), isNew: before === undefined };
+      }),
+    delete: ({ kind, name }, call) =>
+      told(async () => {
+        if (!(await registry.get(kind, name))) return undefined;
+        const applied = await registry.remove({ kind, name, actor: actorIn(call.caller) });
+        return { kind, name, version: applied.version, killed: kind !== "grants", ...eventOf(applied) };
+      }),
+    setAgentStatus: ({ name, status, reason }, call) =>
+      told(async () => {
+        if (!(await registry.get("agents", name))) return undefined;
+        await registry.setAgentStatus(name, status, { actor: actorIn(call.caller), reason });
+        const stored = await registry.get("agents", name);
+        return stored && object(stored);
+      }),
+    apply: (order, call) => told(() => apply(registry, order, call)),
+    resourceByIdentifier(identifier) {
+      const resource = registry.trust.resourceByIdentifier(identifier);
+      return resource && { name: resource.name, kind: resource.kind };
+    },
+  };
+}
+
+async function apply(
+  registry: Registry,
+  order: Parameters<Rooms["registry"]["apply"]>[0],
+  call: Call,
+): Promise<ApplyResult> {
+  const request = { source: order.source, text: order.file, actor: actorIn(call.caller) };
+  if (order.dry_run === true) {
+    const plan = await registry.plan(request);
+    return { source: order.source, applied: false, version: plan.version, ...shown(plan) };
+  }
+  const applied =
+    order.refuse_superseded === true ? await registry.applyAtStart(request, "every") : await registry.apply(request);
+  if (applied.outcome === "skipped")
+    return { source: order.source, applied: false, version: registry.trust.version, changes: [], warnings: [] };
+  return {
+    source: order.source,
+    applied: applied.outcome === "applied" && applied.plan.changes.length > 0,
+    version: applied.version,
+    ...shown(applied.plan),
+    ...eventOf(applied),
+  };
+}
+
+function shown(plan: Plan): Pick<ApplyResult, "changes" | "warnings"> {
+  return { changes: plan.changes.map(changeOf), warnings: plan.warnings.map(entryOf) };
+}
+
+function changeOf(change: Change): ApplyResult["changes"][number] {
+  const members = change.differences.map((difference) => difference.path);
+  return {
+    action: change.op,
+    kind: change.kind,
+    name: change.name,
+    ...(change.op === "update" ? { members } : {}),
+    ...(change.op === "delete" && change.kind !== "grants" ? { kills: true } : {}),
+  };
+}
+
+function eventOf(applied: Applied): { event_id?: string } {
+  return applied.eventId === undefined ? {} : { event_id: applied.eventId };
+}
+
+function actorIn(caller: Caller): Actor {
+  return caller.kind === "operator" ? { type: "operator", id: caller.id } : { type: "agent", name: caller.agent };
+}
+
+function objectOf(stored: StoredObject, registry: Registry): TrustObject {
+  const { status, ...spec } = stored.body as Record<string, unknown>;
+  const resource: Resource | undefined =
+    stored.kind === "resources" ? registry.trust.resourceByName(stored.name) : undefined;
+  return {
+    kind: stored.kind,
+    name: stored.name,
+    source: stored.source === API_SOURCE ? null : stored.source,
+    version: stored.version,
+    ...(stored.kind === "agents"
+      ? { status: status === "suspended" ? ("suspended" as const) : ("active" as const) }
+      : {}),
+    ...(resource === undefined ? {} : { identifier: resource.identifier }),
+    spec,
+  };
+}
+
+const CODES: Readonly<Record<Exclude<TrustRefusal, "trust_forbidden">, ProblemCode>> = {
+  trust_invalid: "unprocessable",
+  trust_conflict: "conflict",
+  trust_superseded: "superseded",
+  trust_stale: "conflict",
+  trust_not_found: "not_found",
+};
+
+/** The registry's refusals as the API tells them. */
+async function told<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!(error instanceof TrustRefusedError)) throw error;
+    if (error.code === "trust_forbidden")
+      throw new AccessDeniedError({ reason: "client_not_allowed" }, { cause: error });
+    throw new ProblemError(CODES[error.code], { entries: error.problems.map(entryOf), cause: error });
+  }
+}
+
+function entryOf(problem: FileProblem): ProblemEntry {
+  return {
+    path: problem.key,
+    detail: problem.what,
+    mend: problem.mend,
+    ...(problem.line === undefined ? {} : { line: problem.line }),
+  };
+}

@@ -1,0 +1,137 @@
+import { createNoise } from "../audit/noise.ts";
+import { createRecorder, type Recorder } from "../audit/recorder.ts";
+import { createAuthorizer } from "../authz/authorize.ts";
+import { createGate } from "../authz/gate.ts";
+import type { Config } from "../config.ts";
+import { createFederation } from "../federation/federation.ts";
+import type { Rooms } from "../http/rooms.ts";
+import { createDpopNonces } from "../keys/dpop-nonce.ts";
+import { createOperators } from "../operators/authenticate.ts";
+import { createRegistry, type Registry } from "../registry/registry.ts";
+import { createRevocation } from "../revocation/revocation.ts";
+import type { StsDeps } from "../sts/deps.ts";
+import { createSts } from "../sts/sts.ts";
+import { createEgress } from "../system/egress.ts";
+import { createUlids, type Ulids } from "../system/random.ts";
+import { createPlaces } from "../tasks/facts.ts";
+import { every, heedNotices } from "./background.ts";
+import { applyConfiguredTrust } from "./configured-trust.ts";
+import type { Ground } from "./ground.ts";
+import { keyRooms } from "./key-rooms.ts";
+import { killRooms } from "./kills.ts";
+import { createLedger } from "./ledger.ts";
+import { registryRooms } from "./registry-rooms.ts";
+import { taskRooms } from "./task-rooms.ts";
+
+/** Beyond this distance from the database's clock nothing is minted (INV-25), in milliseconds. */
+const MAX_SKEW_MS = 5_000;
+/** How often gauges are set, in milliseconds. */
+const GAUGES_MS = 1_000;
+
+/** Opens every room on the ground, and hands the edge what its routes call. */
+export async function openRooms(config: Config, ground: Ground): Promise<Rooms> {
+  const { db, clock, keys, log, lifecycle, metrics, replica, heartbeat } = ground;
+  const { issuer } = config;
+  const ids = createUlids();
+  const recorder = createRecorder({ db, clock, replica, ids });
+  const registry = createRegistry({
+    db,
+    clock,
+    issuerUrl: issuer,
+    log,
+    event: (draft) => recorder.draft(draft, "granted"),
+  });
+  await registry.load();
+  await applyConfiguredTrust(config, registry, log);
+  heedNotices(db.options, { registry, keys, lifecycle, log });
+  // Registered before the gate, so that the last head is made after the gate's last event.
+  const ledger = createLedger({ db, clock, issuer, keys, recorder, lifecycle, log });
+  const deps = stsDeps(config, ground, { recorder, registry, ids });
+  every(GAUGES_MS, "gauges", {
+    lifecycle,
+    log,
+    work: async () => {
+      metrics.trustVersion.set(registry.trust.version);
+      metrics.clockSkewSeconds.set(clock.skewMs() / 1_000);
+      metrics.replicaLive.set(heartbeat.mayRelease() ? 1 : 0);
+    },
+  });
+  const sts = createSts(deps);
+  return {
+    sts: { ...sts, dpopNonce: () => deps.dpopNonces.current(clock.now()) },
+    operators: createOperators({ db }),
+    ...taskRooms(deps, sts.live),
+    kills: killRooms({ db, clock, revocation: deps.revocation, keys, issuer }),
+    registry: registryRooms(registry),
+    ledger,
+    keys: keyRooms({ keys, recorder, clock, db }),
+    readiness: async () => ({
+      database: await heartbeat.beat().then(
+        () => true,
+        () => false,
+      ),
+      clock: clock.skewMs() <= MAX_SKEW_MS,
+      serving: !lifecycle.isStopping(),
+    }),
+    refusedAtEdge: ({ reason, requestId, route, remoteAddress }) => {
+      deps.noise.refused({ type: "admin.request", requestId, facts: { route } }, reason, remoteAddress).catch(() => {});
+    },
+  };
+}
+
+/** The token service with the gate in front of it. */
+function stsDeps(config: Config, ground: Ground, at: { recorder: Recorder; registry: Registry; ids: Ulids }): StsDeps {
+  const { db, clock, keys, log, lifecycle, metrics, replica, heartbeat } = ground;
+  const { recorder, registry, ids } = at;
+  const noise = createNoise({ db, clock, recorder });
+  const gate = createGate({
+    db,
+    clock,
+    replica,
+    ids,
+    observe: (rows, ms) => {
+      metrics.gateBatchSize.observe(rows);
+      metrics.gateSeconds.observe(ms / 1_000);
+    },
+  });
+  lifecycle.onStop("background", "ledger", async () => {
+    await gate.idle();
+    await noise.close();
+    await recorder.idle();
+  });
+  const egress = createEgress(ground.resolve === undefined ? {} : { resolve: ground.resolve });
+  lifecycle.onStop("background", "egress", egress.close);
+  return {
+    issuer: config.issuer,
+    trustDomain: config.trustDomain ?? undefined,
+    defaultTtlSeconds: config.tokens.ttlSeconds,
+    taskSeconds: { default: config.tasks.defaultSeconds, max: config.tasks.maxSeconds },
+    db,
+    clock,
+    trust: () => registry.trust,
+    federation: createFederation({
+      trust: () => registry.trust,
+      egress,
+      clock,
+      issuerUrl: config.issuer,
+      metrics,
+      log,
+    }),
+    keys,
+    dpopNonces: createDpopNonces(() => keys.nonceSecret()),
+    authorizer: createAuthorizer({
+      gate,
+      recorder,
+      clock,
+      mayRelease: heartbeat.mayRelease,
+      catchUp: registry.catchUp,
+      observe: (outcome) => metrics.gateOutcomes.inc({ outcome }),
+    }),
+    recorder,
+    noise,
+    places: createPlaces(db),
+    revocation: createRevocation({ db, clock, recorder, metrics }),
+    log,
+    metrics,
+  };
+}

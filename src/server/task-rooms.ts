@@ -1,0 +1,72 @@
+import { readTraceparent } from "../core/oauth/traceparent.ts";
+import type { AgentCaller, Credentials, RequestFacts, Rooms } from "../http/rooms.ts";
+import { agentIdentity, authorizeAtEphor, type AgentIdentity } from "../sts/agent-identity.ts";
+import type { StsDeps } from "../sts/deps.ts";
+import type { LiveTokens } from "../sts/live-tokens.ts";
+import { openTask } from "../sts/open-task.ts";
+import { completeTask } from "../tasks/complete.ts";
+import { readTask } from "../tasks/read.ts";
+
+/** Agents at Ephor's own API, and their tasks, as the routes call them. */
+export function taskRooms(deps: StsDeps, live: LiveTokens): Pick<Rooms, "agents" | "accessTokens" | "tasks"> {
+  // What a caller proved stays beside the plain facts that the edge hands on.
+  const identities = new WeakMap<AgentCaller, AgentIdentity>();
+  const callerOf = (identity: AgentIdentity): AgentCaller => {
+    const claims = identity.token?.claims;
+    const caller: AgentCaller = {
+      kind: "agent",
+      agent: identity.agent.name,
+      ...(claims && { token: { jti: claims.jti, txn: claims.txn, sub: claims.sub, scopes: claims.scope.split(" ") } }),
+    };
+    identities.set(caller, identity);
+    return caller;
+  };
+  const presented = (credentials: Credentials, request: RequestFacts) => ({
+    ...credentials,
+    requestId: request.requestId,
+  });
+
+  return {
+    agents: {
+      authenticate: async (credentials, request) =>
+        callerOf(await agentIdentity(deps, live, presented(credentials, request))),
+    },
+    accessTokens: {
+      authenticate: async (credentials, action, request) =>
+        callerOf(
+          await authorizeAtEphor(deps, live, {
+            presented: presented(credentials, request),
+            action,
+            route: `${request.method} ${request.route}`,
+          }),
+        ),
+    },
+    tasks: {
+      async open(order, { caller, request }) {
+        const identity = identities.get(caller);
+        if (!identity) throw new Error("the caller was not authenticated by this room");
+        const opened = await openTask(
+          deps,
+          identity,
+          {
+            purpose: order.purpose,
+            deadline: order.deadline,
+            scopes: order.scopes,
+            subjectToken: order.subject_token,
+            subjectTokenType: order.subject_token_type,
+          },
+          {
+            requestId: request.requestId,
+            remoteAddress: request.remoteAddress,
+            traceId: readTraceparent(request.traceparent)?.traceId,
+          },
+        );
+        return { ...opened, scopes: opened.scopes === null ? null : [...opened.scopes] };
+      },
+      read: (txn, { caller, request }) =>
+        readTask(deps, { txn, reader: { agent: caller.agent }, requestId: request.requestId }),
+      complete: (txn, { caller, request }) =>
+        completeTask(deps, { txn, agent: caller.agent, requestId: request.requestId }),
+    },
+  };
+}

@@ -1,0 +1,200 @@
+import {
+  InsufficientScopeError,
+  InvalidDpopProofError,
+  InvalidTokenError,
+  type OAuthError,
+} from "../core/oauth/errors.ts";
+import { readBearer } from "../core/oauth/bearer.ts";
+import type { Reason } from "../core/oauth/reasons.ts";
+import { pathOf } from "../core/delegation/chain.ts";
+import { decide, type Decision } from "../core/grants/decide.ts";
+import type { Ask, KillPairs } from "../authz/ask.ts";
+import type { AccessTokenClaims } from "../core/token/claims.ts";
+import { RefusedToken } from "../core/token/refused.ts";
+import type { Agent } from "../core/trust/model.ts";
+import type { Place } from "../tasks/facts.ts";
+import { sha256Base64url } from "../system/hash.ts";
+import { deathKeys } from "../core/kill/keys.ts";
+import { proveAgent, type ActingAgent } from "./acting-agent.ts";
+import type { StsDeps } from "./deps.ts";
+import type { LiveTokens, TokenState } from "./live-tokens.ts";
+import { looksOwn, readOwnToken } from "./own-token.ts";
+import { readProof } from "./proof.ts";
+import type { DpopKey } from "./request.ts";
+
+/** What came with a request to Ephor's own API. `url` is ours by configuration, for the proof. */
+export interface Presented {
+  readonly authorization: string | undefined;
+  readonly dpop: string | undefined;
+  readonly method: string;
+  readonly url: string;
+  readonly requestId: string;
+}
+
+/** An agent that proved itself at Ephor's own API. */
+export interface AgentIdentity {
+  readonly agent: Agent;
+  readonly kill: KillPairs;
+  /** By its platform's token or its own key. */
+  readonly acting?: ActingAgent;
+  /** By a token of ours for `<issuer>/v1`. */
+  readonly token?: { readonly claims: AccessTokenClaims; readonly state: TokenState };
+  readonly proof?: DpopKey | undefined;
+}
+
+const asTokenError = (e: RefusedToken): OAuthError =>
+  new InvalidTokenError({ reason: e.reason, ...e.facts }, { cause: e });
+
+/**
+ * An agent by its own workload token, `private_key_jwt`, or a token of ours for `<issuer>/v1`; no grant is needed. Where it
+ * changes anything, the gate is asked again; here a kill that covers the agent is seen for reads.
+ *
+ * @throws {InvalidTokenError | InvalidDpopProofError | UseDpopNonceError}
+ */
+export async function agentIdentity(deps: StsDeps, live: LiveTokens, presented: Presented): Promise<AgentIdentity> {
+  await deps.keys.fresh();
+  const given = readBearer(presented.authorization);
+  if (!given) throw new InvalidTokenError({ reason: "client_missing" });
+  if (looksOwn(deps, given.token)) return await byOwnToken(deps, live, presented);
+  if (given.scheme !== "Bearer") throw new InvalidTokenError({ reason: "token_malformed" });
+  const acting = await proveAgent(deps, given.token, { face: asTokenError });
+  const keys = deathKeys.ofAgent(acting.agent, acting.workload?.issuer.name);
+  const [row] = await deps.db.query<{ dead: boolean }>(
+    "select ephor.is_dead($1::text[], array_fill(null::bigint, array[cardinality($1::text[])]), 9223372036854775807, $2::bigint) as dead",
+    [keys, deps.clock.now()],
+  );
+  if (row?.dead !== false) throw new InvalidTokenError({ reason: "killed", agent: acting.agent.name });
+  return { agent: acting.agent, acting, kill: { keys, epochs: keys.map(() => null) } };
+}
+
+async function byOwnToken(deps: StsDeps, live: LiveTokens, presented: Presented): Promise<AgentIdentity> {
+  const given = readBearer(presented.authorization);
+  try {
+    const claims = await readOwnToken(deps, given?.token ?? "", `${deps.issuer}/v1`);
+    const proof = holderProof(deps, claims, presented, given);
+    const state = await live.state(claims.jti);
+    if (!state) throw new RefusedToken({ reason: "token_unknown" });
+    if (!state.live) throw new RefusedToken({ reason: "token_revoked", agent: claims.client_id });
+    const agent = deps.trust().agent(claims.client_id);
+    if (!agent) throw new RefusedToken({ reason: "client_unknown", agent: claims.client_id });
+    return { agent, kill: { keys: state.killKeys, epochs: state.killEpochs }, token: { claims, state }, proof };
+  } catch (error) {
+    throw error instanceof RefusedToken ? asTokenError(error) : error;
+  }
+}
+
+/** A key-bound token comes with a proof by its key, under the scheme `DPoP`; an unbound one under `Bearer` (RFC 9449 §7.1). */
+function holderProof(
+  deps: StsDeps,
+  claims: AccessTokenClaims,
+  presented: Presented,
+  given: ReturnType<typeof readBearer>,
+): DpopKey | undefined {
+  const jkt = claims.cnf?.jkt;
+  if (jkt === undefined) {
+    if (given?.scheme !== "Bearer") throw new RefusedToken({ reason: "token_bound" });
+    return undefined;
+  }
+  if (given?.scheme !== "DPoP" || presented.dpop === undefined) throw new RefusedToken({ reason: "dpop_missing" });
+  const ath = sha256Base64url(given.token);
+  const proof = readProof(deps, presented.dpop, { method: presented.method, url: presented.url, ath, nonce: false });
+  if (proof?.jkt !== jkt) throw new InvalidDpopProofError({ reason: "dpop_key_mismatch" });
+  return proof;
+}
+
+/**
+ * An agent by a token of ours for `<issuer>/v1`, for one action at Ephor's own API: decided by grants, recorded and seen by
+ * the gate, like every other release.
+ *
+ * @param action of the resource `ephor`
+ * @throws {InvalidTokenError | InsufficientScopeError | InvalidDpopProofError}
+ */
+export async function authorizeAtEphor(
+  deps: StsDeps,
+  live: LiveTokens,
+  at: { presented: Presented; action: string; route: string },
+): Promise<AgentIdentity> {
+  const { presented, action, route } = at;
+  await deps.keys.fresh();
+  const identity = await byOwnToken(deps, live, presented);
+  const { claims, state } = identity.token as NonNullable<AgentIdentity["token"]>;
+  const scope = `ephor:${action}`;
+  const place = await deps.places.find(state.txn, state.node);
+  const refuse = async (reason: Reason): Promise<never> => {
+    const draft = {
+      type: "admin.request" as const,
+      agent: identity.agent.name,
+      sub: claims.sub,
+      txn: claims.txn,
+      jti: claims.jti,
+      resource: "ephor",
+      requestId: presented.requestId,
+      facts: { route, scope },
+    };
+    await deps.recorder.refused(draft, reason);
+    throw reason === "token_unknown"
+      ? new InvalidTokenError({ reason })
+      : new InsufficientScopeError({ reason, scope });
+  };
+  if (!claims.scope.split(" ").includes(scope)) return await refuse("insufficient_scope");
+  if (!place) return await refuse("token_unknown");
+  let denied: Reason | undefined;
+  const result = await deps.authorizer
+    .authorize(() => {
+      const decision = decideAtEphor(deps, place, scope);
+      denied = decision.allowed ? undefined : decision.reason;
+      if (!decision.allowed) throw new InsufficientScopeError({ reason: decision.reason, scope });
+      return { value: undefined, ask: requestAsk(deps, identity, { presented, route, scope }) };
+    })
+    .catch((error: unknown) => {
+      if (denied === undefined) throw error;
+      return undefined;
+    });
+  if (!result) return await refuse(denied ?? "scope_not_granted");
+  if (result.outcome !== "granted")
+    throw new InvalidTokenError({ reason: result.outcome === "continue" ? "internal" : result.outcome });
+  return identity;
+}
+
+function decideAtEphor(deps: StsDeps, place: Place, scope: string): Decision {
+  const trust = deps.trust();
+  const resource = trust.resourceByName("ephor");
+  if (!resource) return { allowed: false, reason: "target_unknown", facts: {} };
+  return decide(trust, {
+    path: place.node.path,
+    subject: place.task.subject,
+    resource,
+    scopes: [scope],
+    ceilings: [place.task.ceiling, place.node.ceiling],
+    txn: place.task.txn,
+    now: deps.clock.now(),
+  });
+}
+
+function requestAsk(
+  deps: StsDeps,
+  identity: AgentIdentity,
+  at: { presented: Presented; route: string; scope: string },
+): Ask {
+  const { claims, state } = identity.token as NonNullable<AgentIdentity["token"]>;
+  const { route, scope, presented } = at;
+  return {
+    action: "admin.request",
+    target: route,
+    actor: identity.agent.name,
+    trustVersion: deps.trust().version,
+    kill: identity.kill,
+    task: { txn: state.txn, nodes: [state.node] },
+    ...(identity.proof ? { replay: [{ key: identity.proof.replayKey, exp: identity.proof.replayUntil }] } : {}),
+    event: {
+      type: "admin.request",
+      agent: identity.agent.name,
+      sub: claims.sub,
+      txn: claims.txn,
+      jti: claims.jti,
+      resource: "ephor",
+      requestId: presented.requestId,
+      facts: { route, scope, path: pathOf(claims) },
+    },
+  };
+}

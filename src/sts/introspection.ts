@@ -1,0 +1,106 @@
+import { InvalidClientError, InvalidRequestError, OAuthError } from "../core/oauth/errors.ts";
+import { readForm } from "../core/oauth/form.ts";
+import { readTraceparent } from "../core/oauth/traceparent.ts";
+import { JWT_TYP } from "../core/oauth/vocabulary.ts";
+import type { AccessTokenClaims } from "../core/token/claims.ts";
+import { RefusedToken } from "../core/token/refused.ts";
+import type { StsDeps } from "./deps.ts";
+import type { LiveTokens } from "./live-tokens.ts";
+import { readOwnToken } from "./own-token.ts";
+import { introspectionClient, type IntrospectionClient } from "./resource-server.ts";
+import type { Context, OAuthAnswer, OAuthRequest } from "./request.ts";
+import { refused } from "./token-endpoint.ts";
+import type { Trail } from "./trail.ts";
+
+const JWT_ANSWER = "application/token-introspection+jwt";
+
+/**
+ * `POST /introspect`: whether a token is live now, for the resource that asks. Reads kills in the database each time and
+ * writes no audit row. Whatever is wrong with the token, the answer is `{"active":false}`.
+ *
+ * @see RFC 7662 §2, RFC 9701
+ */
+export function createIntrospection(
+  deps: StsDeps,
+  liveTokens: LiveTokens,
+): (request: OAuthRequest) => Promise<OAuthAnswer> {
+  return async function introspect(request) {
+    const trail: Trail = {
+      type: "token.introspect",
+      requestId: request.requestId,
+      remoteAddress: request.remoteAddress,
+    };
+    try {
+      await deps.keys.fresh();
+      const context = contextOf(request);
+      const client = await introspectionClient(deps, context);
+      if (client.resources.length === 0) throw new InvalidClientError({ reason: "client_not_allowed" });
+      const token = context.form.get("token");
+      if (token === undefined)
+        throw new InvalidRequestError({ reason: "parameter_missing", help: "token is required." });
+      const claims = await liveClaims(deps, liveTokens, client, token);
+      deps.metrics.introspections.inc({ result: claims ? "active" : "inactive" });
+      return answer(deps, request, client, claims);
+    } catch (error) {
+      deps.metrics.introspections.inc({ result: "refused" });
+      throw error instanceof OAuthError && error.status === 503 ? error : await refused(deps, trail, error);
+    }
+  };
+}
+
+/** What the steps of an OAuth endpoint look at, for endpoints that take no DPoP proof. */
+export function contextOf(request: OAuthRequest): Context {
+  return {
+    form: readForm(request.body),
+    requestId: request.requestId,
+    remoteAddress: request.remoteAddress,
+    traceId: readTraceparent(request.traceparent)?.traceId,
+    authorization: request.authorization,
+    proof: undefined,
+  };
+}
+
+async function liveClaims(
+  deps: StsDeps,
+  liveTokens: LiveTokens,
+  client: IntrospectionClient,
+  token: string,
+): Promise<AccessTokenClaims | undefined> {
+  let claims: AccessTokenClaims;
+  try {
+    claims = await readOwnToken(deps, token);
+  } catch (error) {
+    if (error instanceof RefusedToken) return undefined;
+    throw error;
+  }
+  // Only tokens addressed to it: the endpoint is no oracle for tokens that came to the wrong hands.
+  if (!client.resources.some((resource) => resource.identifier === claims.aud)) return undefined;
+  const state = await liveTokens.state(claims.jti);
+  return state?.live === true ? claims : undefined;
+}
+
+function answer(
+  deps: StsDeps,
+  request: OAuthRequest,
+  client: IntrospectionClient,
+  claims: AccessTokenClaims | undefined,
+): OAuthAnswer {
+  const body = claims ? { active: true, ...claims, token_type: claims.cnf ? "DPoP" : "Bearer" } : { active: false };
+  if (!wantsJwt(request.accept)) {
+    return { status: 200, headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
+  }
+  const jwt = deps.keys.attestor.sign(JWT_TYP.introspection, {
+    iss: deps.issuer,
+    aud: client.name,
+    iat: deps.clock.now(),
+    token_introspection: body,
+  });
+  return { status: 200, headers: { "content-type": JWT_ANSWER }, body: jwt };
+}
+
+/** RFC 9701 §4: the caller asks by `Accept`. */
+function wantsJwt(accept: string | undefined): boolean {
+  return (
+    accept !== undefined && accept.split(",").some((entry) => entry.split(";")[0]?.trim().toLowerCase() === JWT_ANSWER)
+  );
+}

@@ -1,0 +1,95 @@
+import type { GateOutcome } from "../authz/gate.ts";
+import {
+  InvalidClientError,
+  InvalidDpopProofError,
+  InvalidRequestError,
+  TemporarilyUnavailableError,
+  type OAuthError,
+} from "../core/oauth/errors.ts";
+import { TOKEN_TYPE } from "../core/oauth/vocabulary.ts";
+import type { StsDeps } from "./deps.ts";
+import type { Origin } from "./origin.ts";
+import { plan, type Planned, type Request } from "./plan.ts";
+import type { OAuthAnswer } from "./request.ts";
+
+/** How a grant type words a refusal of its own token: `invalid_request` for exchange, `invalid_grant` for assertions. */
+export type RefusalFace = (reason: Exclude<GateOutcome, "granted" | "continue" | "stale"> | "killed") => OAuthError;
+
+/**
+ * The pipeline's end, the same for every grant type: the gate decides and records, a permit comes back, the key turns.
+ *
+ * @param words the error that the grant type has for its own token
+ * @throws {OAuthError} for every refusal; the trail says whether the gate recorded it
+ */
+export async function issue(deps: StsDeps, request: Request, words: RefusalFace): Promise<OAuthAnswer> {
+  let origin: Origin = request.proved.origin;
+  for (let round = 0; round < 2; round++) {
+    const current = origin;
+    const result = await deps.authorizer.authorize(() => plan(deps, request, current));
+    if (result.outcome === "granted") return answer(deps, request, result.permit, result.value);
+    if (result.outcome !== "continue") {
+      request.trail.recorded = true;
+      throw await refusalOf(deps, request, result.outcome, words);
+    }
+    // This subject token opened a task before: the request belongs there.
+    const place = await deps.places.find(result.txn, result.node);
+    if (!place) throw new TemporarilyUnavailableError({ reason: "gate_unknown_outcome" });
+    const subjectKey = current.kind === "open" ? current.subjectKey : undefined;
+    origin = { kind: "continue", place, ...(subjectKey === undefined ? {} : { subjectKey }) };
+  }
+  throw new TemporarilyUnavailableError({ reason: "gate_unknown_outcome" });
+}
+
+function answer(
+  deps: StsDeps,
+  request: Request,
+  permit: Parameters<typeof deps.keys.signer.sign>[0],
+  planned: Planned,
+): OAuthAnswer {
+  const { wanted, trail } = request;
+  const token = deps.keys.signer.sign(permit, { typ: planned.typ, claims: planned.claims });
+  const isAccessToken = wanted.tokenType === "access_token";
+  const issuedType = { access_token: TOKEN_TYPE.accessToken, jwt: TOKEN_TYPE.jwt, txn_token: TOKEN_TYPE.txnToken }[
+    wanted.tokenType
+  ];
+  const isExchange = trail.grantType === "token_exchange";
+  const body = {
+    access_token: token,
+    ...(isExchange ? { issued_token_type: issuedType } : {}),
+    token_type: isAccessToken ? (planned.bound ? "DPoP" : "Bearer") : "N_A",
+    expires_in: planned.expiresInSeconds,
+    scope: planned.claims.scope,
+  };
+  return {
+    status: 200,
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(body),
+    release() {
+      if (permit.isLive(deps.clock.monotonicMs())) return true;
+      deps.authorizer.withheld(permit);
+      return false;
+    },
+    withheld: () => deps.authorizer.withheld(permit),
+  };
+}
+
+async function refusalOf(
+  deps: StsDeps,
+  request: Request,
+  outcome: Parameters<RefusalFace>[0],
+  words: RefusalFace,
+): Promise<OAuthError> {
+  if (outcome !== "replayed") return words(outcome);
+  // Which of the things that work once was used before? Looked up only now: it is rare.
+  const keys = [...request.proved.acting.replay, ...request.replay].map((entry) => entry.key);
+  const proof = request.context.proof?.replayKey;
+  const used = await deps.db.query<{ key: string }>("select key from ephor.replay where key = any($1)", [
+    [...keys, ...(proof === undefined ? [] : [proof])],
+  ]);
+  if (used.some((row) => row.key === proof)) return new InvalidDpopProofError({ reason: "dpop_replayed" });
+  if (used.some((row) => row.key.startsWith("assertion:"))) return new InvalidClientError({ reason: "token_replayed" });
+  return words(outcome);
+}
+
+/** RFC 8693 §2.2.2: whatever is wrong with the subject or actor is `invalid_request`. */
+export const exchangeWords: RefusalFace = (outcome) => new InvalidRequestError({ reason: outcome });
