@@ -72,34 +72,51 @@ RETURN EXISTS (
 );
 --> statement-breakpoint
 -- Decides and records a batch of releases. Called alone, in autocommit: the lock is held by this statement only.
+--
+-- Its plans are made once in a connection's life, perhaps while the tables are empty, and must hold when they have millions
+-- of rows: every read and join goes by an index.
 CREATE FUNCTION ephor.gate(p_stream text, p_seq bigint, p_prev bytea, p_now_ms bigint, p_rows jsonb)
-RETURNS jsonb LANGUAGE plpgsql VOLATILE AS $$
+RETURNS jsonb LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
 DECLARE
   g ephor.gate%ROWTYPE;
   v_now bigint := p_now_ms / 1000;
   v_rows ephor.gate_row[];
+  v_checks text[];
+  v_replays int;
+  v_dead int[] := '{}';
   v_out text[];
   v_txn text[];
   v_node text[];
+  v_free int;
+  v_count int;
   v_hash bytea;
   v_events ephor.event_row[];
 BEGIN
   PERFORM pg_advisory_xact_lock_shared(4202171);
   -- INVARIANT: a statement after the lock, so that its snapshot sees every kill that was answered (READ COMMITTED).
   SELECT * INTO g FROM ephor.gate WHERE id = 1;
-  SELECT array_agg(r ORDER BY r.i) INTO v_rows FROM jsonb_populate_recordset(NULL::ephor.gate_row, p_rows) AS r;
+  SELECT array_agg(r ORDER BY r.i), array_agg(r.check_txn) FILTER (WHERE r.check_txn IS NOT NULL),
+    coalesce(sum(cardinality(r.replay_keys)), 0)
+  INTO v_rows, v_checks, v_replays
+  FROM jsonb_populate_recordset(NULL::ephor.gate_row, p_rows) AS r;
   -- An end of a task takes its row lock: wait for it, then read what it left.
-  IF EXISTS (SELECT 1 FROM unnest(v_rows) r WHERE r.check_txn IS NOT NULL) THEN
-    PERFORM 1 FROM ephor.tasks t
-    WHERE t.txn IN (SELECT r.check_txn FROM unnest(v_rows) r) ORDER BY t.txn FOR SHARE;
+  IF v_checks IS NOT NULL THEN
+    PERFORM 1 FROM ephor.tasks t WHERE t.txn = ANY (v_checks) ORDER BY t.txn FOR SHARE;
+  END IF;
+  -- Kills are few: one look at all keys of the batch, and at each row's own only where something was found.
+  IF EXISTS (SELECT 1 FROM ephor.dead_keys d WHERE d.key = ANY (ARRAY(SELECT k FROM unnest(v_rows) r, unnest(r.kill_keys) k))) THEN
+    v_dead := ARRAY(SELECT r.i FROM unnest(v_rows) r WHERE ephor.is_dead(r.kill_keys, r.kill_epochs, g.epoch, v_now));
   END IF;
 
-  SELECT array_agg(o.outcome ORDER BY o.i), array_agg(o.txn ORDER BY o.i), array_agg(o.node ORDER BY o.i)
-  INTO v_out, v_txn, v_node
+  SELECT array_agg(o.outcome ORDER BY o.i), array_agg(o.txn ORDER BY o.i), array_agg(o.node ORDER BY o.i),
+    count(*) FILTER (WHERE o.bind_key IS NOT NULL AND o.outcome = 'granted' AND o.txn IS NULL)
+  INTO v_out, v_txn, v_node, v_free
   FROM (
-    SELECT r.i, b.txn, b.node, CASE
+    SELECT r.i, r.bind_key, b.txn, b.node, CASE
       WHEN r.trust_version <> g.trust_version THEN 'stale'
-      WHEN ephor.is_dead(r.kill_keys, r.kill_epochs, g.epoch, v_now) THEN 'killed'
+      WHEN r.i = ANY (v_dead) THEN 'killed'
       WHEN r.check_txn IS NOT NULL AND t.txn IS NULL THEN 'task_unknown'
       WHEN t.ended_at IS NOT NULL THEN 'task_ended'
       WHEN t.deadline <= v_now THEN 'task_expired'
@@ -118,40 +135,47 @@ BEGIN
     LEFT JOIN ephor.bindings b ON b.key = r.bind_key
   ) o;
 
-  -- A subject token goes to whoever is first, over all replicas: insert, then read who won.
-  IF EXISTS (SELECT 1 FROM unnest(v_rows) r WHERE r.bind_key IS NOT NULL AND v_out[r.i] = 'granted' AND v_txn[r.i] IS NULL) THEN
+  -- A subject token goes to whoever is first, over all replicas: insert, and where somebody was faster read who won.
+  IF v_free > 0 THEN
     INSERT INTO ephor.bindings (key, agent, txn, node, single_use, jkt, exp)
     SELECT r.bind_key, r.agent, r.txn, r.bind_node, r.bind_single, r.bind_jkt, r.bind_exp FROM unnest(v_rows) r
     WHERE r.bind_key IS NOT NULL AND v_out[r.i] = 'granted' AND v_txn[r.i] IS NULL ORDER BY r.bind_key, r.i
     ON CONFLICT (key) DO NOTHING;
-    SELECT array_agg(o.outcome ORDER BY o.i), array_agg(o.txn ORDER BY o.i), array_agg(o.node ORDER BY o.i)
-    INTO v_out, v_txn, v_node
-    FROM (
-      SELECT r.i, b.txn, b.node, CASE
-        WHEN v_out[r.i] <> 'granted' OR b.key IS NULL OR b.txn = r.txn THEN v_out[r.i]
-        WHEN b.agent <> r.agent THEN 'subject_bound_elsewhere'
-        WHEN b.single_use THEN 'single_use_spent'
-        WHEN r.bind_open THEN v_out[r.i]
-        ELSE 'continue' END AS outcome
-      FROM unnest(v_rows) r LEFT JOIN ephor.bindings b ON b.key = r.bind_key
-    ) o;
+    GET DIAGNOSTICS v_count = ROW_COUNT;
+    IF v_count < v_free THEN
+      SELECT array_agg(o.outcome ORDER BY o.i), array_agg(o.txn ORDER BY o.i), array_agg(o.node ORDER BY o.i)
+      INTO v_out, v_txn, v_node
+      FROM (
+        SELECT r.i, b.txn, b.node, CASE
+          WHEN v_out[r.i] <> 'granted' OR b.key IS NULL OR b.txn = r.txn THEN v_out[r.i]
+          WHEN b.agent <> r.agent THEN 'subject_bound_elsewhere'
+          WHEN b.single_use THEN 'single_use_spent'
+          WHEN r.bind_open THEN v_out[r.i]
+          ELSE 'continue' END AS outcome
+        FROM unnest(v_rows) r LEFT JOIN ephor.bindings b ON b.key = r.bind_key
+      ) o;
+    END IF;
   END IF;
 
-  IF EXISTS (SELECT 1 FROM unnest(v_rows) r WHERE r.replay_keys IS NOT NULL AND v_out[r.i] = 'granted') THEN
+  IF v_replays > 0 THEN
+    SELECT coalesce(sum(cardinality(r.replay_keys)), 0) INTO v_free FROM unnest(v_rows) r WHERE v_out[r.i] = 'granted';
     INSERT INTO ephor.replay (key, holder, exp)
     SELECT k.key, coalesce(k.holder, r.id), k.exp
     FROM unnest(v_rows) r CROSS JOIN unnest(r.replay_keys, r.replay_holders, r.replay_exps) AS k(key, holder, exp)
     WHERE v_out[r.i] = 'granted' ORDER BY k.key, r.i
     ON CONFLICT (key) DO NOTHING;
-    SELECT array_agg(CASE WHEN v_out[r.i] = 'granted' AND r.replay_keys IS NOT NULL AND EXISTS (
-        SELECT 1 FROM unnest(r.replay_keys, r.replay_holders) AS k(key, holder) JOIN ephor.replay p ON p.key = k.key
-        WHERE p.holder <> coalesce(k.holder, r.id))
-      THEN 'replayed' ELSE v_out[r.i] END ORDER BY r.i)
-    INTO v_out FROM unnest(v_rows) r;
-    -- A refused request burns nothing.
-    IF 'replayed' = ANY (v_out) THEN
-      DELETE FROM ephor.replay p USING unnest(v_rows) r WHERE p.holder = r.id AND v_out[r.i] = 'replayed' AND p.key = ANY (r.replay_keys);
-      DELETE FROM ephor.bindings b USING unnest(v_rows) r WHERE b.key = r.bind_key AND b.txn = r.txn AND r.new_task IS NOT NULL AND v_out[r.i] = 'replayed';
+    GET DIAGNOSTICS v_count = ROW_COUNT;
+    IF v_count < v_free THEN
+      SELECT array_agg(CASE WHEN v_out[r.i] = 'granted' AND r.replay_keys IS NOT NULL AND EXISTS (
+          SELECT 1 FROM unnest(r.replay_keys, r.replay_holders) AS k(key, holder) JOIN ephor.replay p ON p.key = k.key
+          WHERE p.holder <> coalesce(k.holder, r.id))
+        THEN 'replayed' ELSE v_out[r.i] END ORDER BY r.i)
+      INTO v_out FROM unnest(v_rows) r;
+      -- A refused request burns nothing.
+      IF 'replayed' = ANY (v_out) THEN
+        DELETE FROM ephor.replay p USING unnest(v_rows) r WHERE p.holder = r.id AND v_out[r.i] = 'replayed' AND p.key = ANY (r.replay_keys);
+        DELETE FROM ephor.bindings b USING unnest(v_rows) r WHERE b.key = r.bind_key AND b.txn = r.txn AND r.new_task IS NOT NULL AND v_out[r.i] = 'replayed';
+      END IF;
     END IF;
   END IF;
 
@@ -162,14 +186,16 @@ BEGIN
 
   INSERT INTO ephor.nodes (id, txn, parent, agent, path, ceiling, made_at, kill_keys, kill_epochs)
   SELECT n.id, n.txn, n.parent, n.agent, n.path, n.ceiling, n.made_at, n.kill_keys,
-    (SELECT array_agg(coalesce(e.epoch, g.epoch) ORDER BY e.k) FROM unnest(n.kill_epochs) WITH ORDINALITY AS e(epoch, k))
+    CASE WHEN n.kill_epochs IS NULL THEN array_fill(g.epoch, ARRAY[cardinality(n.kill_keys)]) ELSE
+      (SELECT array_agg(coalesce(e.epoch, g.epoch) ORDER BY e.k) FROM unnest(n.kill_epochs) WITH ORDINALITY AS e(epoch, k)) END
   FROM unnest(v_rows) r CROSS JOIN jsonb_populate_record(NULL::ephor.nodes, r.new_node) n
   WHERE r.new_node IS NOT NULL AND v_out[r.i] = 'granted' ORDER BY n.id
   ON CONFLICT (id) DO NOTHING;
 
   INSERT INTO ephor.hops (jti, txn, node, kind, actor, aud, scopes, iat, exp, jkt, kill_keys, kill_epochs)
   SELECT h.jti, h.txn, h.node, h.kind, h.actor, h.aud, h.scopes, h.iat, h.exp, h.jkt, r.kill_keys,
-    (SELECT array_agg(coalesce(e.epoch, g.epoch) ORDER BY e.k) FROM unnest(r.kill_epochs) WITH ORDINALITY AS e(epoch, k))
+    CASE WHEN r.kill_epochs IS NULL THEN array_fill(g.epoch, ARRAY[cardinality(r.kill_keys)]) ELSE
+      (SELECT array_agg(coalesce(e.epoch, g.epoch) ORDER BY e.k) FROM unnest(r.kill_epochs) WITH ORDINALITY AS e(epoch, k)) END
   FROM unnest(v_rows) r CROSS JOIN jsonb_populate_record(NULL::ephor.hops, r.new_hop) h
   WHERE r.new_hop IS NOT NULL AND v_out[r.i] = 'granted';
 

@@ -168,7 +168,11 @@ function refuseUnsafe(config: Config, given: Resolved, { env, files, problems }:
   }
   if (!given.has("issuer")) {
     if (!isLoopbackHost(config.listen.host)) {
-      refuse("issuer", "is not set although the listener is public", "Set issuer to the https URL by which clients reach it");
+      refuse(
+        "issuer",
+        "is not set although the listener is public",
+        "Set issuer to the https URL by which clients reach it",
+      );
     } else if (config.listen.port === 0) {
       refuse("issuer", "is not set although the port is left to the system", "Set issuer, or name a port");
     }

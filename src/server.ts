@@ -73,7 +73,6 @@ async function start(
     issuer: config.issuer,
     version: VERSION,
     algorithm: config.keys.algorithm,
-    hasTransactionTokens: config.trustDomain !== null,
     hasMetricsListener: config.metrics !== null,
     trustedProxies: config.trustedProxies,
     rooms: await openRooms(config, ground),

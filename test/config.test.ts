@@ -17,7 +17,9 @@ interface Disk {
 }
 
 /** Loads with nothing but what is given: no variable of this process, no file of this machine. */
-function load(input: { yaml?: string; disk?: Disk; env?: Record<string, string>; flags?: ConfigInput["flags"] } = {}): Config {
+function load(
+  input: { yaml?: string; disk?: Disk; env?: Record<string, string>; flags?: ConfigInput["flags"] } = {},
+): Config {
   const disk: Disk = { ...input.disk, ...(input.yaml !== undefined && { [FILE]: { text: input.yaml, mode: 0o640 } }) };
   return loadConfig({
     ...(input.yaml !== undefined && { file: FILE }),
@@ -125,7 +127,12 @@ metrics: 127.0.0.1:9460
 
   it("reads secrets from files named by _FILE variables and _file keys", () => {
     const disk = { "/run/secrets/db": "postgres://ephor:s3@db.acme.example/ephor\n", "/etc/ephor/op": OPERATOR_KEY };
-    assert.equal(load({ disk, env: { DATABASE_URL_FILE: "/run/secrets/db" } }).database?.reveal().endsWith("/ephor"), true);
+    assert.equal(
+      load({ disk, env: { DATABASE_URL_FILE: "/run/secrets/db" } })
+        .database?.reveal()
+        .endsWith("/ephor"),
+      true,
+    );
     assert.equal(load({ disk, env: { EPHOR_OPERATOR_KEY_FILE: "/etc/ephor/op" } }).operatorKey?.reveal(), OPERATOR_KEY);
     assert.equal(load({ disk, yaml: "operator_key_file: op\n" }).operatorKey?.reveal(), OPERATOR_KEY);
   });
@@ -141,7 +148,11 @@ metrics: 127.0.0.1:9460
   });
 
   it("is not disturbed by the variables that Kubernetes makes for a service called ephor", () => {
-    const env = { EPHOR_SERVICE_HOST: "10.0.0.1", EPHOR_PORT_8460_TCP_ADDR: "10.0.0.1", EPHOR_PORT: "tcp://10.0.0.1:8460" };
+    const env = {
+      EPHOR_SERVICE_HOST: "10.0.0.1",
+      EPHOR_PORT_8460_TCP_ADDR: "10.0.0.1",
+      EPHOR_PORT: "tcp://10.0.0.1:8460",
+    };
     assert.equal(load({ env }).listen.port, 8460);
   });
 });
@@ -172,10 +183,18 @@ describe("INV-30 A-OPS-09 the start is refused", () => {
     ["a token life of an hour by variable", { env: { EPHOR_TOKENS_TTL: "1h" } }, { key: "EPHOR_TOKENS_TTL" }],
     ["a token life of nothing", { yaml: "tokens: {ttl: 0s}\n" }, { key: "tokens.ttl", line: 1 }],
     ["a duration without unit", { yaml: "tasks: {max: 3600}\n" }, { key: "tasks.max", line: 1 }],
-    ["a default task longer than the longest", { yaml: "tasks:\n  max: 1h\n  default: 2h\n" }, { key: "tasks.default", line: 3 }],
+    [
+      "a default task longer than the longest",
+      { yaml: "tasks:\n  max: 1h\n  default: 2h\n" },
+      { key: "tasks.default", line: 3 },
+    ],
     ["unchecked certificates", { env: { NODE_TLS_REJECT_UNAUTHORIZED: "0" } }, { key: "NODE_TLS_REJECT_UNAUTHORIZED" }],
     ["a certificate without key", { yaml: "tls: {cert: c.pem}\n" }, { key: "tls.cert", line: 1 }],
-    ["a proxy list that trusts everybody", { yaml: "trusted_proxies: [0.0.0.0/0]\n" }, { key: "trusted_proxies", line: 1 }],
+    [
+      "a proxy list that trusts everybody",
+      { yaml: "trusted_proxies: [0.0.0.0/0]\n" },
+      { key: "trusted_proxies", line: 1 },
+    ],
     ["a proxy that is a name", { yaml: "trusted_proxies: [lb.acme.example]\n" }, { key: "trusted_proxies", line: 1 }],
     ["metrics on the port of the service", { yaml: "metrics: 127.0.0.1:8460\n" }, { key: "metrics", line: 1 }],
     ["an unknown algorithm", { yaml: "keys: {algorithm: HS256}\n" }, { key: "keys.algorithm", line: 1 }],
@@ -183,11 +202,31 @@ describe("INV-30 A-OPS-09 the start is refused", () => {
     ["a number in another notation", { yaml: "workers: 0x10\n" }, { key: "workers", line: 1 }],
     ["a kek of an unknown kind", { yaml: "kek: plain:abc\n" }, { key: "kek", line: 1 }],
     ["a database that is none of ours", { env: { DATABASE_URL: "mysql://a:b@c/d" } }, { key: "DATABASE_URL" }],
-    ["an admin role without database", { env: { EPHOR_DATABASE_ADMIN: "postgres://a:b@c/d" } }, { key: "EPHOR_DATABASE_ADMIN" }],
-    ["a database password out of an example", { env: { DATABASE_URL: "postgres://a:changeme@c/d" } }, { key: "DATABASE_URL" }],
-    ["an operator key that is too short", { env: { EPHOR_OPERATOR_KEY: "ephor_op_short" } }, { key: "EPHOR_OPERATOR_KEY" }],
-    ["an operator key of one letter", { env: { EPHOR_OPERATOR_KEY: `ephor_op_${"a".repeat(43)}` } }, { key: "EPHOR_OPERATOR_KEY" }],
-    ["applying at the start without a file to apply", { yaml: "apply_on_start: true\n" }, { key: "apply_on_start", line: 1 }],
+    [
+      "an admin role without database",
+      { env: { EPHOR_DATABASE_ADMIN: "postgres://a:b@c/d" } },
+      { key: "EPHOR_DATABASE_ADMIN" },
+    ],
+    [
+      "a database password out of an example",
+      { env: { DATABASE_URL: "postgres://a:changeme@c/d" } },
+      { key: "DATABASE_URL" },
+    ],
+    [
+      "an operator key that is too short",
+      { env: { EPHOR_OPERATOR_KEY: "ephor_op_short" } },
+      { key: "EPHOR_OPERATOR_KEY" },
+    ],
+    [
+      "an operator key of one letter",
+      { env: { EPHOR_OPERATOR_KEY: `ephor_op_${"a".repeat(43)}` } },
+      { key: "EPHOR_OPERATOR_KEY" },
+    ],
+    [
+      "applying at the start without a file to apply",
+      { yaml: "apply_on_start: true\n" },
+      { key: "apply_on_start", line: 1 },
+    ],
     ["a boolean that is a word", { yaml: "apply_on_start: yes\ntrust: t.yaml\n" }, { key: "apply_on_start", line: 1 }],
   ];
   for (const [title, input, expected] of table) it(title, () => assert.deepEqual(only(input), expected));
@@ -210,7 +249,9 @@ describe("INV-30 A-OPS-09 the start is refused", () => {
   });
 
   it("an empty secret file", () => {
-    assert.deepEqual(only({ disk: { "/op": "\n" }, env: { EPHOR_OPERATOR_KEY_FILE: "/op" } }), { key: "EPHOR_OPERATOR_KEY_FILE" });
+    assert.deepEqual(only({ disk: { "/op": "\n" }, env: { EPHOR_OPERATOR_KEY_FILE: "/op" } }), {
+      key: "EPHOR_OPERATOR_KEY_FILE",
+    });
   });
 
   it("a secret and its twin", () => {

@@ -49,7 +49,8 @@ function validator(): Ajv2020 {
   return ajv;
 }
 
-const pointer = (...steps: string[]): string => `document#/${steps.map((step) => step.replaceAll("~", "~0").replaceAll("/", "~1")).join("/")}`;
+const pointer = (...steps: string[]): string =>
+  `document#/${steps.map((step) => step.replaceAll("~", "~0").replaceAll("/", "~1")).join("/")}`;
 
 describe("the OpenAPI document", () => {
   it("is the committed one (npm run openapi)", () => {
@@ -85,7 +86,7 @@ describe("the OpenAPI document", () => {
 
   it("names the scope of every /v1 route that has one", () => {
     for (const route of routes) {
-      const { security } = document.paths[route.path]?.[route.method.toLowerCase()] as Operation;
+      const security = document.paths[route.path]?.[route.method.toLowerCase()]?.security ?? [];
       if (typeof route.auth === "object") assert.deepEqual(security[1], { token: [`ephor:${route.auth.scope}`] });
       if (route.path.startsWith("/v1/")) assert.ok(security.length > 0, route.path);
     }
@@ -94,7 +95,10 @@ describe("the OpenAPI document", () => {
   it("describes success or its absence, and at least one refusal, for every operation", () => {
     for (const { operation, title } of operations) {
       const statuses = Object.keys(operation.responses).map(Number);
-      assert.ok(statuses.some((status) => status >= 400 && status < 500), title);
+      assert.ok(
+        statuses.some((status) => status >= 400 && status < 500),
+        title,
+      );
       assert.ok(title === "get /authorize" || statuses.some((status) => status >= 200 && status < 300), title);
     }
   });
@@ -104,7 +108,10 @@ describe("the OpenAPI document", () => {
       const inPath = [...path.matchAll(/\{(\w+)\}/g)].map((match) => match[1]);
       const declared = (operation.parameters ?? []).filter((parameter) => parameter.in === "path");
       assert.deepEqual(declared.map(({ name }) => name).sort(), inPath.sort(), title);
-      assert.ok(declared.every(({ required }) => required), title);
+      assert.ok(
+        declared.every(({ required }) => required),
+        title,
+      );
     }
   });
 
@@ -114,7 +121,8 @@ describe("the OpenAPI document", () => {
       const name = reference.replace("#/components/schemas/", "");
       assert.ok(Object.hasOwn(document.components.schemas, name), reference);
     }
-    for (const name of Object.keys(document.components.schemas)) assert.ok(used.has(`#/components/schemas/${name}`), name);
+    for (const name of Object.keys(document.components.schemas))
+      assert.ok(used.has(`#/components/schemas/${name}`), name);
   });
 
   it("holds schemas of JSON Schema 2020-12 only (OpenAPI 3.1 §4.8.24)", () => {
@@ -137,7 +145,11 @@ describe("the OpenAPI document", () => {
     for (const { path, method, operation, title } of operations) {
       if (operation.tags[0] === "OAuth") continue;
       const isAgents = operation.security.some((scheme) => Object.hasOwn(scheme, "agent"));
-      const target = path.replaceAll("{txn}", TXN).replaceAll("{id}", TXN).replace("{kind}", "mcp").replace("{name}", path.includes("{kind}") ? "tickets" : "bot");
+      const target = path
+        .replaceAll("{txn}", TXN)
+        .replaceAll("{id}", TXN)
+        .replace("{kind}", "mcp")
+        .replace("{name}", path.includes("{kind}") ? "tickets" : "bot");
       const headers: [string, string][] = [["Authorization", isAgents ? AGENT : OPERATOR]];
       if (operation.requestBody) headers.push(["Content-Type", "application/json"]);
       const body = operation.requestBody ? JSON.stringify(bodies[operation.operationId] ?? {}) : undefined;

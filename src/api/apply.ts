@@ -15,9 +15,15 @@ export const applyRequest = component(
       .max(200)
       .regex(/^[\x20-\x7e]+$/)
       .describe("Whose objects these are; the command line sends the file's name."),
-    file: z.string().max(MAX_FILE_CHARACTERS).describe("The trust file's text, YAML or JSON, so that problems name its lines."),
+    file: z
+      .string()
+      .max(MAX_FILE_CHARACTERS)
+      .describe("The trust file's text, YAML or JSON, so that problems name its lines."),
     dry_run: z.boolean().optional().describe("Plans only; nothing changes."),
-    refuse_superseded: z.boolean().optional().describe("Refuses a file that was applied before and has been superseded."),
+    refuse_superseded: z
+      .boolean()
+      .optional()
+      .describe("Refuses a file that was applied before and has been superseded."),
   }),
 );
 

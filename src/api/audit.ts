@@ -29,7 +29,10 @@ export const auditQuery = z.strictObject({
 /** Which events, oldest first. */
 export const exportQuery = z.strictObject({
   ...filters,
-  format: z.enum(["ephor", "ocsf"]).optional().describe("Default ephor: each line with the exact text that was hashed."),
+  format: z
+    .enum(["ephor", "ocsf"])
+    .optional()
+    .describe("Default ephor: each line with the exact text that was hashed."),
 });
 
 /** One event of the ledger. */
@@ -56,7 +59,10 @@ export const auditEvent = component(
 /** A page of events, newest first. */
 export const auditPage = component(
   "AuditPage",
-  z.strictObject({ events: z.array(auditEvent), next: z.string().optional().describe("Pass as `after` for older ones.") }),
+  z.strictObject({
+    events: z.array(auditEvent),
+    next: z.string().optional().describe("Pass as `after` for older ones."),
+  }),
 );
 
 /** Something that does not fit. */

@@ -3,10 +3,7 @@ import { component } from "./components.ts";
 import { reasonShape } from "./scalars.ts";
 
 /** Asks for a rotation now; without a body it is the same. */
-export const rotateRequest = component(
-  "KeyRotationRequest",
-  z.strictObject({ reason: reasonShape.optional() }),
-);
+export const rotateRequest = component("KeyRotationRequest", z.strictObject({ reason: reasonShape.optional() }));
 
 /** The token keys after a rotation. */
 export const rotateAnswer = component(

@@ -55,7 +55,11 @@ export const killReceipt = component(
     lines: z.array(receiptLine),
     truncated: z.boolean().optional().describe("True where more lines exist than a receipt lists."),
     replicas: z.array(
-      z.strictObject({ replica: z.string(), outcome: z.enum(["acknowledged", "fenced", "gone"]), at: instant.optional() }),
+      z.strictObject({
+        replica: z.string(),
+        outcome: z.enum(["acknowledged", "fenced", "gone"]),
+        at: instant.optional(),
+      }),
     ),
     event_id: z.string().optional(),
   }),

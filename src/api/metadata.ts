@@ -7,7 +7,9 @@ export const serverMetadata = component(
   z.looseObject({
     issuer: z.url(),
     token_endpoint: z.url(),
-    authorization_endpoint: z.url().describe("Answers `unsupported_response_type`: nobody signs in here. MCP clients insist on it."),
+    authorization_endpoint: z
+      .url()
+      .describe("Answers `unsupported_response_type`: nobody signs in here. MCP clients insist on it."),
     jwks_uri: z.url(),
     introspection_endpoint: z.url(),
     revocation_endpoint: z.url(),
@@ -31,4 +33,7 @@ export const resourceMetadata = component(
 );
 
 /** A JWK set of public keys (RFC 7517 §5). */
-export const jwksShape = component("JsonWebKeySet", z.strictObject({ keys: z.array(z.looseObject({ kty: z.string() })) }));
+export const jwksShape = component(
+  "JsonWebKeySet",
+  z.strictObject({ keys: z.array(z.looseObject({ kty: z.string() })) }),
+);

@@ -14,7 +14,10 @@ export const tokenForm = component(
   "TokenRequest",
   z.object({
     grant_type: z.enum([GRANT_TYPE.tokenExchange, GRANT_TYPE.clientCredentials, GRANT_TYPE.jwtBearer]),
-    subject_token: z.string().optional().describe("A human's or a workload's token, a hand-over token, or a task handle."),
+    subject_token: z
+      .string()
+      .optional()
+      .describe("A human's or a workload's token, a hand-over token, or a task handle."),
     subject_token_type: z
       .enum([TOKEN_TYPE.idToken, TOKEN_TYPE.accessToken, TOKEN_TYPE.jwt, TOKEN_TYPE.task])
       .optional(),
@@ -24,11 +27,24 @@ export const tokenForm = component(
     client_assertion_type: clientAssertionTypes.optional(),
     client_id: z.string().optional(),
     assertion: z.string().optional().describe("Grant jwt-bearer: a workload token or an ID-JAG."),
-    resource: z.union([z.url(), z.array(z.url())]).optional().describe("Where the token will be spent (RFC 8707)."),
-    audience: z.union([z.string(), z.array(z.string())]).optional().describe("A resource's name, or its identifier."),
-    scope: z.string().optional().describe("Space-delimited `<resource>:<action>`, or `<resource>` for what is granted there."),
+    resource: z
+      .union([z.url(), z.array(z.url())])
+      .optional()
+      .describe("Where the token will be spent (RFC 8707)."),
+    audience: z
+      .union([z.string(), z.array(z.string())])
+      .optional()
+      .describe("A resource's name, or its identifier."),
+    scope: z
+      .string()
+      .optional()
+      .describe("Space-delimited `<resource>:<action>`, or `<resource>` for what is granted there."),
     purpose: z.string().max(200).optional(),
-    ttl: z.string().regex(/^[1-9][0-9]?$/).optional().describe("Seconds wanted, 1 to 59."),
+    ttl: z
+      .string()
+      .regex(/^[1-9][0-9]?$/)
+      .optional()
+      .describe("Seconds wanted, 1 to 59."),
     requested_token_type: z.enum([TOKEN_TYPE.accessToken, TOKEN_TYPE.jwt, TOKEN_TYPE.txnToken]).optional(),
   }),
 );

@@ -31,11 +31,10 @@ export const epochSeconds = z.int().min(0).describe("Whole seconds since the epo
 /** An instant in RFC 3339, UTC. */
 export const instant = z.iso.datetime().describe("An instant by RFC 3339, in UTC.");
 
-/** `10m`, `1h`: a whole number and s, m, h or d. */
-export const durationShape = z
-  .string()
-  .regex(/^\d{1,9}[smhd]$/)
-  .describe("A whole number and s, m, h or d.");
-
 /** Why an operator does what cannot be undone quietly. Recorded as it stands. */
-export const reasonShape = z.string().trim().min(1).max(500).describe("Why. Recorded in the audit ledger; name no secret.");
+export const reasonShape = z
+  .string()
+  .trim()
+  .min(1)
+  .max(500)
+  .describe("Why. Recorded in the audit ledger; name no secret.");

@@ -15,8 +15,18 @@ export const taskRequest = component(
     .strictObject({
       purpose: z.string().min(1).max(200).describe("Why; recorded, and carried by the task's tokens."),
       deadline: epochSeconds.optional().describe("Until when; default and longest as configured."),
-      scopes: z.array(scopeShape).min(1).max(MAX_SCOPES).optional().describe("The task's ceiling; without it, whatever is granted."),
-      subject_token: z.string().min(1).max(MAX_TOKEN).optional().describe("On whose behalf; without it the agent acts for itself."),
+      scopes: z
+        .array(scopeShape)
+        .min(1)
+        .max(MAX_SCOPES)
+        .optional()
+        .describe("The task's ceiling; without it, whatever is granted."),
+      subject_token: z
+        .string()
+        .min(1)
+        .max(MAX_TOKEN)
+        .optional()
+        .describe("On whose behalf; without it the agent acts for itself."),
       subject_token_type: z.enum([TOKEN_TYPE.idToken, TOKEN_TYPE.accessToken, TOKEN_TYPE.jwt]).optional(),
     })
     .refine((task) => (task.subject_token === undefined) === (task.subject_token_type === undefined), {

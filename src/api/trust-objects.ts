@@ -16,7 +16,10 @@ export const trustKinds = ["issuers", "agents", "resources", "grants"] as const;
 export const trustSpecs = {
   issuers: component("Issuer", issuerWire),
   agents: component("Agent", agentWire),
-  resources: component("Resource", z.union([resourceWire("verify"), resourceWire("mcp"), resourceWire("http"), resourceWire("credential")])),
+  resources: component(
+    "Resource",
+    z.union([resourceWire("verify"), resourceWire("mcp"), resourceWire("http"), resourceWire("credential")]),
+  ),
   grants: component("Grant", z.union([accessGrantWire, delegationGrantWire])),
 } as const;
 
@@ -28,7 +31,10 @@ export const trustObject = component(
     name: objectName,
     source: z.string().nullable().describe("The apply that owns it; null for one that was put."),
     version: z.int().describe("Trust version of its last change."),
-    status: z.enum(["active", "suspended"]).optional().describe("Agents only; set by an operator, survives every apply."),
+    status: z
+      .enum(["active", "suspended"])
+      .optional()
+      .describe("Agents only; set by an operator, survives every apply."),
     identifier: z.string().optional().describe("Resources only: the `aud` of tokens for it."),
     spec: z.record(z.string(), z.unknown()),
   }),

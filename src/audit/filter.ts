@@ -53,7 +53,8 @@ export function conditionOf(filter: EventFilter, after?: string): Condition {
   if (filter.since !== undefined) add((placeholder) => `id >= ${placeholder}`, firstIdAt(filter.since));
   if (filter.until !== undefined) add((placeholder) => `id < ${placeholder}`, firstIdAt(filter.until));
   if (after !== undefined) {
-    if (!EVENT_ID.test(after)) throw new InvalidRequestError({ reason: "parameter_invalid", help: "after must be `next` of a page." });
+    if (!EVENT_ID.test(after))
+      throw new InvalidRequestError({ reason: "parameter_invalid", help: "after must be `next` of a page." });
     add((placeholder) => `id < ${placeholder}`, after);
   }
   return { sql: parts.length === 0 ? "true" : parts.join(" and "), params };
@@ -66,7 +67,10 @@ export function conditionOf(filter: EventFilter, after?: string): Condition {
  */
 export function firstIdAt(seconds: number): string {
   if (!Number.isSafeInteger(seconds) || seconds < 0 || seconds >= END_OF_TIME) {
-    throw new InvalidRequestError({ reason: "parameter_invalid", help: "since and until are whole seconds since the epoch." });
+    throw new InvalidRequestError({
+      reason: "parameter_invalid",
+      help: "since and until are whole seconds since the epoch.",
+    });
   }
   return `evt_${ulid(seconds * 1000).slice(0, ULID_TIME_CHARACTERS)}${"0".repeat(16)}`;
 }

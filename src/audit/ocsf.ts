@@ -101,7 +101,11 @@ function authentication(event: AuditEvent): Record<string, unknown> {
 /** @see https://schema.ocsf.io/classes/api_activity: `actor`, `api` and `src_endpoint` are required */
 function apiActivity(event: AuditEvent): Record<string, unknown> {
   return {
-    api: { operation: event.type, service: { name: "ephor" }, request: { uid: text(event.body["requestId"]) ?? event.id } },
+    api: {
+      operation: event.type,
+      service: { name: "ephor" },
+      request: { uid: text(event.body["requestId"]) ?? event.id },
+    },
     ...(event.resource !== undefined && { resources: [{ name: event.resource }] }),
   };
 }

@@ -89,11 +89,7 @@ export async function* streamsOfLedger(db: Db): AsyncGenerator<StreamEdges> {
  *
  * @param tied up to where heads name it, and when the last head was signed; undefined where there is no good head
  */
-export async function checkStream(
-  db: Db,
-  stream: StreamEdges,
-  tied: Tied | undefined,
-): Promise<StreamFound> {
+export async function checkStream(db: Db, stream: StreamEdges, tied: Tied | undefined): Promise<StreamFound> {
   const start = createHash("sha256").update(stream.id).digest();
   const edge = edgeProblem(stream, start);
   if (edge) return { events: 0, lastSeq: stream.seq ?? 0, problem: edge };
@@ -113,16 +109,26 @@ export async function checkStream(
 /** What can be said without reading the stream. */
 function edgeProblem(stream: StreamEdges, start: Buffer): LedgerProblem | undefined {
   const { id, seq, last_event: lastEvent, first_batch: firstBatch, last_batch: lastBatch } = stream;
-  const bad = (kind: LedgerProblem["kind"], at: number, detail: string): LedgerProblem => ({ stream: id, seq: at, kind, detail });
+  const bad = (kind: LedgerProblem["kind"], at: number, detail: string): LedgerProblem => ({
+    stream: id,
+    seq: at,
+    kind,
+    detail,
+  });
   if (seq === null || stream.hash === null) {
-    return bad("fork", Math.min(firstBatch ?? 1, 1), "rows of a stream that was never begun, or whose position is gone");
+    return bad(
+      "fork",
+      Math.min(firstBatch ?? 1, 1),
+      "rows of a stream that was never begun, or whose position is gone",
+    );
   }
   if (!isOfReplica(id, stream.replica ?? "")) return bad("fork", 0, "the stream is said to be another replica's");
   if ((lastEvent ?? 0) > seq) return bad("fork", seq + 1, "an event beyond the end of the stream");
   if ((lastEvent ?? 0) < seq) return bad("truncated", (lastEvent ?? 0) + 1, "the stream's last events are gone");
   if ((lastBatch ?? 0) > seq) return bad("fork", lastBatch ?? 0, "a batch beyond the end of the stream");
   if (firstBatch !== null && firstBatch !== 1) return bad("gap", 1, "the stream's first batch is gone or moved");
-  if (seq === 0 && !stream.hash.equals(start)) return bad("hash", 0, "an empty stream has another hash than its name's");
+  if (seq === 0 && !stream.hash.equals(start))
+    return bad("hash", 0, "an empty stream has another hash than its name's");
   return undefined;
 }
 
@@ -162,7 +168,12 @@ function walkOf(stream: string, start: Buffer, tied: Tied | undefined): Walk {
   let before = start;
   let seq = 0;
   let batch: OpenBatch | undefined;
-  const at = (where: number, kind: LedgerProblem["kind"], detail: string): LedgerProblem => ({ stream, seq: where, kind, detail });
+  const at = (where: number, kind: LedgerProblem["kind"], detail: string): LedgerProblem => ({
+    stream,
+    seq: where,
+    kind,
+    detail,
+  });
   const bad = (row: EventWithBatch, detail: string, kind: LedgerProblem["kind"] = "hash"): LedgerProblem => ({
     stream,
     seq: row.seq,
@@ -213,7 +224,9 @@ function walkOf(stream: string, start: Buffer, tied: Tied | undefined): Walk {
     step,
     end(lastSeq, hash) {
       if (batch || seq !== lastSeq) return at(seq + 1, "truncated", "the stream's last events are gone");
-      return hash?.equals(before) ? undefined : at(lastSeq, "hash", "the stream's stored hash is not that of its events");
+      return hash?.equals(before)
+        ? undefined
+        : at(lastSeq, "hash", "the stream's stored hash is not that of its events");
     },
   };
 }
@@ -225,7 +238,9 @@ function isUntied(row: EventWithBatch, tied: Tied | undefined): boolean {
 
 /** As `ephor.leaf` has it. */
 function leafOf(row: EventWithBatch): Buffer {
-  return createHash("sha256").update(`${row.body}\n${row.decision}\n${row.reason ?? ""}`).digest();
+  return createHash("sha256")
+    .update(`${row.body}\n${row.decision}\n${row.reason ?? ""}`)
+    .digest();
 }
 
 /** The columns that queries use must say what the hashed text says; and no two rows may hash alike. */
@@ -252,7 +267,9 @@ function differenceToBody(row: EventWithBatch, isGate: boolean): string | undefi
 function bodyOf(text: string): Record<string, unknown> | undefined {
   try {
     const body: unknown = JSON.parse(text);
-    return typeof body === "object" && body !== null && !Array.isArray(body) ? (body as Record<string, unknown>) : undefined;
+    return typeof body === "object" && body !== null && !Array.isArray(body)
+      ? (body as Record<string, unknown>)
+      : undefined;
   } catch {
     return undefined;
   }

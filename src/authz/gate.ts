@@ -125,7 +125,8 @@ function gateRow(ask: Ask, at: { ids: Ulids; replica: string; atMs: number }): G
   const { ids, replica, atMs } = at;
   const id = `evt_${ids(atMs)}`;
   const event = eventRow(ask.event, { id, atMs, replica }, { decision: "granted" });
-  const binding = ask.binding;
+  const { binding } = ask;
+  const replay = ask.replay?.length ? ask.replay : undefined;
   return {
     id,
     row: {
@@ -140,12 +141,14 @@ function gateRow(ask: Ask, at: { ids: Ulids; replica: string; atMs: number }): G
       trace_id: event.trace_id,
       body: event.body,
       kill_keys: ask.kill.keys,
-      kill_epochs: ask.kill.epochs,
+      kill_epochs: takenOn(ask.kill.epochs),
       check_txn: ask.task?.txn,
       check_nodes: ask.task?.nodes,
-      replay_keys: ask.replay?.map((entry) => entry.key),
-      replay_holders: ask.replay?.map((entry) => entry.holder ?? null),
-      replay_exps: ask.replay?.map((entry) => entry.exp),
+      ...(replay && {
+        replay_keys: replay.map((entry) => entry.key),
+        replay_holders: replay.map((entry) => entry.holder ?? null),
+        replay_exps: replay.map((entry) => entry.exp),
+      }),
       ...(binding && {
         bind_key: binding.key,
         bind_open: binding.opens,
@@ -155,8 +158,13 @@ function gateRow(ask: Ask, at: { ids: Ulids; replica: string; atMs: number }): G
         bind_exp: binding.exp,
       }),
       new_task: ask.newTask,
-      new_node: ask.newNode,
+      new_node: ask.newNode && { ...ask.newNode, kill_epochs: takenOn(ask.newNode.kill_epochs) },
       new_hop: ask.newHop,
     },
   };
+}
+
+/** Absent where all are taken on now, as in most rows: a null for each would be read in vain. */
+function takenOn(epochs: readonly (number | null)[]): readonly (number | null)[] | undefined {
+  return epochs.every((epoch) => epoch === null) ? undefined : epochs;
 }

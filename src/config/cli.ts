@@ -77,12 +77,15 @@ function findOperatorKey(
   const named = env["EPHOR_OPERATOR_KEY_FILE"] || undefined;
   const path = named === undefined ? join(dataDirectory, "operator-key") : resolve(workingDirectory, named);
   const key = named === undefined ? path : "EPHOR_OPERATOR_KEY_FILE";
-  if (isWorldReadable(path, files)) throw refuse(key, "is a key file that every user of this machine can read", "Run chmod 600 on it");
+  if (isWorldReadable(path, files))
+    throw refuse(key, "is a key file that every user of this machine can read", "Run chmod 600 on it");
   const text = readSecretFile(path, files);
   if (text !== undefined) return checked(text, key);
   throw refuse(
     named === undefined ? "EPHOR_OPERATOR_KEY" : key,
-    named === undefined ? `is not set, and ${path} cannot be read` : "names a file that cannot be read, is empty or too long",
+    named === undefined
+      ? `is not set, and ${path} cannot be read`
+      : "names a file that cannot be read, is empty or too long",
     "Run this where `ephor serve` runs, as the same user, or set EPHOR_OPERATOR_KEY_FILE to the operator key's file",
   );
 }

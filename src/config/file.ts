@@ -25,7 +25,12 @@ export function readConfigFile(
 ): Map<string, FileEntry> {
   const entries = new Map<string, FileEntry>();
   if (Buffer.byteLength(text) > MAX_FILE_BYTES) {
-    problems.push({ file: name, key: "(file)", problem: "is larger than 64 KiB", mend: "Keep trust objects in the trust file" });
+    problems.push({
+      file: name,
+      key: "(file)",
+      problem: "is larger than 64 KiB",
+      mend: "Keep trust objects in the trust file",
+    });
     return entries;
   }
   const lines = new LineCounter();
@@ -44,7 +49,13 @@ export function readConfigFile(
   }
   if (problems.length > 0 || document.contents === null) return entries;
   if (!isMap(document.contents)) {
-    problems.push({ file: name, line: 1, key: "(file)", problem: "holds no settings", mend: "Write keys and values, like listen: 127.0.0.1:8460" });
+    problems.push({
+      file: name,
+      line: 1,
+      key: "(file)",
+      problem: "holds no settings",
+      mend: "Write keys and values, like listen: 127.0.0.1:8460",
+    });
     return entries;
   }
   collect(document.contents, { prefix: "", entries, lineAt, name, problems });
@@ -69,7 +80,13 @@ function collect(map: YAMLMap, into: Collecting): void {
     }
     const text = scalarText(value) ?? listText(value);
     if (text === undefined || isAlias(keyNode)) {
-      into.problems.push({ file: into.name, line, key: key.slice(0, 64), problem: "has no usable value", mend: "Write one value" });
+      into.problems.push({
+        file: into.name,
+        line,
+        key: key.slice(0, 64),
+        problem: "has no usable value",
+        mend: "Write one value",
+      });
     } else {
       into.entries.set(key, { text, line });
     }

@@ -120,7 +120,11 @@ function refuseUnknown({ env, file }: Sources, entries: Map<string, FileEntry>, 
   const unknown = (name: string, known: Set<string>): Pick<ConfigProblem, "key" | "problem" | "mend"> => {
     const key = name.slice(0, MAX_KEY_CHARACTERS);
     const near = nearest(key, known);
-    return { key, problem: "is no setting", mend: near ? `Did you mean ${near}` : "Leave it out, or look it up in the documentation" };
+    return {
+      key,
+      problem: "is no setting",
+      mend: near ? `Did you mean ${near}` : "Leave it out, or look it up in the documentation",
+    };
   };
   for (const [key, { line }] of entries) {
     if (!keys.has(key)) problems.push({ ...(file !== undefined && { file }), line, ...unknown(key, keys) });
@@ -173,12 +177,20 @@ function fromSecretFile(
   { sources: { files }, problems }: { sources: Sources; problems: ConfigProblem[] },
 ): Found | undefined {
   if (isWorldReadable(path, files)) {
-    problems.push({ ...place, problem: "names a file that every user of this machine can read", mend: "Run chmod o-r on it" });
+    problems.push({
+      ...place,
+      problem: "names a file that every user of this machine can read",
+      mend: "Run chmod o-r on it",
+    });
     return undefined;
   }
   const text = readSecretFile(path, files);
   if (text === undefined) {
-    problems.push({ ...place, problem: "names a file that cannot be read, is empty or too long", mend: "Check the path and its owner" });
+    problems.push({
+      ...place,
+      problem: "names a file that cannot be read, is empty or too long",
+      mend: "Check the path and its owner",
+    });
     return undefined;
   }
   return { text, base: dirname(path), place };

@@ -25,7 +25,7 @@ const SECONDS = { s: 1, m: 60, h: 3_600, d: 86_400 } as const;
 
 /** @throws {BadValue} unless the text is printable and of a sane length */
 export function parseText(text: string): string {
-  if (text === "" || text.length > MAX_TEXT || /[\u0000-\u001f\u007f]/.test(text)) {
+  if (text === "" || text.length > MAX_TEXT || /\p{Cc}/u.test(text)) {
     throw new BadValue("is empty, too long or holds control characters", "Give one line of text");
   }
   return text;
@@ -36,7 +36,8 @@ export function parseDuration(bounds: { minSeconds: number; maxSeconds: number; 
   return (text: string): number => {
     const match = /^(\d{1,9})(s|m|h|d)$/.exec(text);
     const seconds = match ? Number(match[1]) * SECONDS[match[2] as keyof typeof SECONDS] : Number.NaN;
-    if (Number.isNaN(seconds)) throw new BadValue("is not a duration", "Write a whole number and s, m, h or d, like 45s or 1h");
+    if (Number.isNaN(seconds))
+      throw new BadValue("is not a duration", "Write a whole number and s, m, h or d, like 45s or 1h");
     if (seconds < bounds.minSeconds || seconds > bounds.maxSeconds) throw new BadValue("is out of range", bounds.hint);
     return seconds;
   };
@@ -96,10 +97,14 @@ export function parseIssuer(text: string): string {
   if (url.username !== "" || url.password !== "" || text.includes("?") || text.includes("#")) {
     throw new BadValue("has user info, a query or a fragment", "Give scheme, host, port and path only (RFC 8414)");
   }
-  if (text.endsWith("/")) throw new BadValue("ends with a slash", "Leave it out: `iss` is compared character by character");
+  if (text.endsWith("/"))
+    throw new BadValue("ends with a slash", "Leave it out: `iss` is compared character by character");
   const canonical = url.pathname === "/" ? url.origin : url.origin + url.pathname;
   if (text !== canonical || /\/\/|%/.test(url.pathname)) {
-    throw new BadValue("is not in its normal form", "Write scheme and host in lower case, without default port, dot segments or escapes");
+    throw new BadValue(
+      "is not in its normal form",
+      "Write scheme and host in lower case, without default port, dot segments or escapes",
+    );
   }
   if (url.protocol === "http:" && !isLoopbackHost(url.hostname)) {
     throw new BadValue(
@@ -159,7 +164,16 @@ export function parseAnchor(text: string, base: string): { readonly kind: "file"
 }
 
 /** Passwords out of documentation and templates: whoever starts with one has forgotten to choose. */
-const EXAMPLE_PASSWORDS = ["changeme", "change-me", "change_me", "example", "password", "secret", "replace-me", "your-password"];
+const EXAMPLE_PASSWORDS = new Set([
+  "changeme",
+  "change-me",
+  "change_me",
+  "example",
+  "password",
+  "secret",
+  "replace-me",
+  "your-password",
+]);
 
 /** A PostgreSQL URL. The value is secret, so no message may quote it. */
 export function parseDatabaseUrl(text: string): string {
@@ -167,7 +181,7 @@ export function parseDatabaseUrl(text: string): string {
   if (url === undefined) {
     throw new BadValue("is not a PostgreSQL URL", "Write it like postgres://user:password@host:5432/database");
   }
-  if (EXAMPLE_PASSWORDS.includes(url.password.toLowerCase())) {
+  if (EXAMPLE_PASSWORDS.has(url.password.toLowerCase())) {
     throw new BadValue("holds an example password", "Choose a password of its own for this role");
   }
   return text;

@@ -94,11 +94,12 @@ function checkAssertionClaims(
   if (Array.isArray(aud)) throw new RefusedToken({ reason: "token_audience" });
   checkAudience(aud, [o.issuerUrl]);
   const jti = requireString(payload, "jti");
-  const { exp } = checkTimes(payload, {
+  const { exp, iat } = checkTimes(payload, {
     now: o.now,
     skewSeconds: OUTSIDE_SKEW_SECONDS,
     aheadSeconds: OUTSIDE_SKEW_SECONDS,
   });
-  if (exp > o.now + LIMITS.clientAssertionAheadSeconds) throw new RefusedToken({ reason: "token_lifetime" });
+  // Five minutes is what MCP clients ask for; from their own `iat`, for their clock may be ahead of ours by the skew.
+  if (exp > Math.max(o.now, iat ?? 0) + LIMITS.clientAssertionAheadSeconds) throw new RefusedToken({ reason: "token_lifetime" });
   return { exp, jti };
 }

@@ -15,14 +15,24 @@ export async function authenticate(
   { rooms, request }: { rooms: Rooms; request: RequestFacts },
 ): Promise<Caller | undefined> {
   if (auth === "none") return undefined;
-  if (credentials.authorization === undefined) throw new InvalidTokenError({ reason: "client_missing" });
+  // Nobody else sees these refusals; those of agents are recorded by the room that judges them (INV-29).
+  const stranger = (error: InvalidTokenError): InvalidTokenError => {
+    const { requestId, route, remoteAddress } = request;
+    rooms.refusedAtEdge({ reason: error.reason, requestId, route, remoteAddress });
+    return error;
+  };
+  if (credentials.authorization === undefined) throw stranger(new InvalidTokenError({ reason: "client_missing" }));
   if (rooms.operators.isOperatorKey(credentials.authorization)) {
-    if (auth === "agent") throw new InvalidTokenError({ reason: "client_not_allowed" });
-    const { id } = await rooms.operators.authenticate(credentials.authorization);
-    return { kind: "operator", id };
+    if (auth === "agent") throw stranger(new InvalidTokenError({ reason: "client_not_allowed" }));
+    try {
+      const { id } = await rooms.operators.authenticate(credentials.authorization);
+      return { kind: "operator", id };
+    } catch (error) {
+      throw error instanceof InvalidTokenError ? stranger(error) : error;
+    }
   }
   if (auth === "agent") return rooms.agents.authenticate(credentials, request);
-  if (auth === "operator" || auth === "client") throw new InvalidTokenError({ reason: "client_not_allowed" });
+  if (auth === "operator" || auth === "client") throw stranger(new InvalidTokenError({ reason: "client_not_allowed" }));
   return holding(await rooms.accessTokens.authenticate(credentials, auth.scope, request), auth.scope);
 }
 

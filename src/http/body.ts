@@ -35,7 +35,9 @@ export function readBody(req: IncomingMessage, maxBytes: number): Promise<Buffer
       } else if (first === undefined) first = chunk;
       else (rest ??= []).push(chunk);
     });
-    req.on("end", () => resolve(rest === undefined ? (first ?? Buffer.alloc(0)) : Buffer.concat([first as Buffer, ...rest])));
+    req.on("end", () =>
+      resolve(rest === undefined ? (first ?? Buffer.alloc(0)) : Buffer.concat([first as Buffer, ...rest])),
+    );
     req.on("error", () => reject(new ClientGoneError()));
     req.on("close", () => {
       if (!req.complete) reject(new ClientGoneError());

@@ -44,18 +44,39 @@ export function docsPage(document: object): string {
   const operations = operationsOf(doc);
   const schemas = Object.entries((doc["components"] as { schemas: Record<string, Json> }).schemas);
   const page = html`<!doctype html>
-<html lang="en">
-<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>${info["title"]} API</title><style>${raw(STYLE)}</style></head>
-<body><main>
-<h1>${info["title"]} API</h1>
-<p>${info["summary"]}</p>
-<p class="soft">Version ${info["version"]}. ${prose(String(info["description"]))} <a href="openapi.json">OpenAPI 3.1 document</a></p>
-<nav aria-label="Sections"><ul>${tags.map(({ name }) => html`<li><a href="#${name}">${name}</a></li>`)}<li><a href="#schemas">Shapes</a></li></ul></nav>
-${tags.map(({ name, description }) => section(name, { description, operations }))}
-<h2 id="schemas">Shapes</h2>
-${schemas.map(([name, schema]) => html`<details id="schema-${name}"><summary><code>${name}</code></summary><div>${source(schema)}</div></details>`)}
-</main></body></html>
-`;
+    <html lang="en">
+      <head>
+        <meta charset="utf-8" />
+        <meta name="viewport" content="width=device-width, initial-scale=1" />
+        <title>${info["title"]} API</title>
+        ${raw(`<style>${STYLE}</style>`)}
+      </head>
+      <body>
+        <main>
+          <h1>${info["title"]} API</h1>
+          <p>${info["summary"]}</p>
+          <p class="soft">
+            Version ${info["version"]}. ${prose(String(info["description"]))}
+            <a href="openapi.json">OpenAPI 3.1 document</a>
+          </p>
+          <nav aria-label="Sections">
+            <ul>
+              ${tags.map(({ name }) => html`<li><a href="#${name}">${name}</a></li>`)}
+              <li><a href="#schemas">Shapes</a></li>
+            </ul>
+          </nav>
+          ${tags.map(({ name, description }) => section(name, { description, operations }))}
+          <h2 id="schemas">Shapes</h2>
+          ${schemas.map(
+            ([name, schema]) =>
+              html`<details id="schema-${name}">
+                <summary><code>${name}</code></summary>
+                <div>${source(schema)}</div>
+              </details>`,
+          )}
+        </main>
+      </body>
+    </html> `;
   return String(page);
 }
 
@@ -71,22 +92,53 @@ function operationsOf(doc: Json): Operation[] {
   );
 }
 
-function section(tag: string, { description, operations }: { description: string; operations: readonly Operation[] }): Markup {
+function section(
+  tag: string,
+  { description, operations }: { description: string; operations: readonly Operation[] },
+): Markup {
   const own = operations.filter(({ spec }) => (spec["tags"] as readonly string[]).includes(tag));
-  return html`<section><h2 id="${tag}">${tag}</h2><p class="soft">${description}</p>${own.map(entry)}</section>`;
+  return html`<section>
+    <h2 id="${tag}">${tag}</h2>
+    <p class="soft">${description}</p>
+    ${own.map(entry)}
+  </section>`;
 }
 
 function entry({ method, path, spec }: Operation): Markup {
   const parameters = (spec["parameters"] ?? []) as readonly Json[];
   const body = (spec["requestBody"] as { content: Record<string, { schema: Json }> } | undefined)?.content;
   const answers = Object.entries(spec["responses"] as Record<string, Json>);
-  return html`<details id="${spec["operationId"]}"><summary><span class="method ${method}">${method.toUpperCase()}</span> <code>${path}</code> <span class="soft">${spec["summary"]}</span></summary><div>
-${spec["description"] === undefined ? "" : html`<p>${prose(String(spec["description"]))}</p>`}
-<p>Who: ${whoMay(spec["security"] as readonly Json[])}</p>
-${parameters.length === 0 ? "" : html`<h3>Parameters</h3><table>${parameters.map(parameterRow)}</table>`}
-${body === undefined ? "" : Object.entries(body).map(([type, { schema }]) => html`<h3>Body, <code>${type}</code></h3>${shape(schema)}`)}
-<h3>Answers</h3><table>${answers.map(answerRow)}</table>
-</div></details>`;
+  return html`<details id="${spec["operationId"]}">
+    <summary>
+      <span class="method ${method}">${method.toUpperCase()}</span> <code>${path}</code>
+      <span class="soft">${spec["summary"]}</span>
+    </summary>
+    <div>
+      ${spec["description"] === undefined ? "" : html`<p>${prose(String(spec["description"]))}</p>`}
+      <p>Who: ${whoMay(spec["security"] as readonly Json[])}</p>
+      ${
+        parameters.length === 0
+          ? ""
+          : html`<h3>Parameters</h3>
+              <table>
+                ${parameters.map(parameterRow)}
+              </table>`
+      }
+      ${
+        body === undefined
+          ? ""
+          : Object.entries(body).map(
+              ([type, { schema }]) =>
+                html`<h3>Body, <code>${type}</code></h3>
+                  ${shape(schema)}`,
+            )
+      }
+      <h3>Answers</h3>
+      <table>
+        ${answers.map(answerRow)}
+      </table>
+    </div>
+  </details>`;
 }
 
 function whoMay(security: readonly Json[]): Markup {
@@ -103,13 +155,23 @@ function whoMay(security: readonly Json[]): Markup {
 
 function parameterRow({ name, in: where, required, description, schema }: Json): Markup {
   const limits = schema as Json;
-  const kind = limits["enum"] === undefined ? String(limits["type"] ?? "") : (limits["enum"] as readonly string[]).join(" | ");
-  return html`<tr><td><code>${name}</code></td><td class="soft">${where}${required === true ? ", required" : ""}</td><td>${kind}</td><td>${description ?? ""}</td></tr>`;
+  const kind =
+    limits["enum"] === undefined ? String(limits["type"] ?? "") : (limits["enum"] as readonly string[]).join(" | ");
+  return html`<tr>
+    <td><code>${name}</code></td>
+    <td class="soft">${where}${required === true ? ", required" : ""}</td>
+    <td>${kind}</td>
+    <td>${description ?? ""}</td>
+  </tr>`;
 }
 
 function answerRow([status, spec]: [string, Json]): Markup {
   const content = Object.entries((spec["content"] ?? {}) as Record<string, { schema: Json }>);
-  return html`<tr><td><code>${status}</code></td><td>${prose(String(spec["description"]))}</td><td>${content.map(([type, { schema }]) => html`<code class="soft">${type}</code> ${shape(schema)}`)}</td></tr>`;
+  return html`<tr>
+    <td><code>${status}</code></td>
+    <td>${prose(String(spec["description"]))}</td>
+    <td>${content.map(([type, { schema }]) => html`<code class="soft">${type}</code> ${shape(schema)}`)}</td>
+  </tr>`;
 }
 
 function shape(schema: Json): Markup {

@@ -21,7 +21,6 @@ export interface EdgeDeps {
   readonly version: string;
   /** Algorithm of our own token keys. */
   readonly algorithm: string;
-  readonly hasTransactionTokens: boolean;
   readonly hasMetricsListener: boolean;
   /** Addresses and networks whose `X-Forwarded-For` is believed. */
   readonly trustedProxies: readonly string[];
@@ -96,13 +95,13 @@ export function createEdge(deps: EdgeDeps): Edge {
 
 function houseOf(deps: EdgeDeps, basePath: string): House {
   let document: object | undefined;
-  const { issuer, version, algorithm, hasTransactionTokens, hasMetricsListener, isStopping, metrics, clock, log } = deps;
+  const { issuer, version, algorithm, hasMetricsListener, isStopping, metrics, clock, log } = deps;
   return {
     issuer,
     basePath,
     version,
     algorithm,
-    hasTransactionTokens,
+
     hasMetricsListener,
     isStopping,
     metrics,
@@ -144,7 +143,8 @@ function dispatcher(parts: {
 function below(basePath: string, path: string): string {
   if (path.startsWith(`${basePath}/`)) return path.slice(basePath.length);
   const [, name, rest = ""] = /^(\/\.well-known\/[a-z-]+)(\/.*)?$/.exec(path) ?? [];
-  if (name !== undefined && (rest === basePath || rest.startsWith(`${basePath}/`))) return name + rest.slice(basePath.length);
+  if (name !== undefined && (rest === basePath || rest.startsWith(`${basePath}/`)))
+    return name + rest.slice(basePath.length);
   return path;
 }
 
@@ -153,7 +153,8 @@ function metricsHandler(house: House, rooms: Rooms): RequestListener {
     const answer = async (): Promise<{ status: number; type: string; text: string }> => {
       const path = (req.url ?? "").split("?")[0];
       if (req.method !== "GET" && req.method !== "HEAD") return { status: 405, type: "text/plain", text: "" };
-      if (path === "/metrics") return { status: 200, type: house.metrics.contentType, text: await house.metrics.render() };
+      if (path === "/metrics")
+        return { status: 200, type: house.metrics.contentType, text: await house.metrics.render() };
       if (path === "/livez") return { status: 200, type: "text/plain", text: "ok\n" };
       if (path !== "/readyz") return { status: 404, type: "text/plain", text: "" };
       const isReady = !house.isStopping() && Object.values(await rooms.readiness()).every(Boolean);
@@ -165,7 +166,11 @@ function metricsHandler(house: House, rooms: Rooms): RequestListener {
         return { status: 500, type: "text/plain", text: "" };
       })
       .then(({ status, type, text }) => {
-        res.writeHead(status, { "Content-Type": type, "Content-Length": Buffer.byteLength(text), ...(status === 405 && { Allow: "GET, HEAD" }) });
+        res.writeHead(status, {
+          "Content-Type": type,
+          "Content-Length": Buffer.byteLength(text),
+          ...(status === 405 && { Allow: "GET, HEAD" }),
+        });
         res.end(text);
       });
   };

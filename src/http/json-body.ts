@@ -24,7 +24,10 @@ export function readJsonBody(bytes: Uint8Array): unknown {
     return readJson(bytes);
   } catch (error) {
     if (!(error instanceof JsonError)) throw error;
-    throw new ProblemError("malformed", { detail: `The body is not JSON as we read it (${error.problem}).`, cause: error });
+    throw new ProblemError("malformed", {
+      detail: `The body is not JSON as we read it (${error.problem}).`,
+      cause: error,
+    });
   }
 }
 
@@ -38,7 +41,10 @@ export function checkShape<T extends z.ZodType>(shape: T, value: unknown, where:
   const result = shape.safeParse(value, { reportInput: false });
   if (result.success) return result.data;
   const entries = result.error.issues.flatMap((issue) => entriesOf(issue, where)).slice(0, MAX_ENTRIES);
-  throw new ProblemError("malformed", { detail: `The ${where} does not have the shape that this route takes.`, entries });
+  throw new ProblemError("malformed", {
+    detail: `The ${where} does not have the shape that this route takes.`,
+    entries,
+  });
 }
 
 function entriesOf(issue: z.core.$ZodIssue, where: string): ProblemEntry[] {

@@ -1,4 +1,10 @@
-import { InvalidClientError, InvalidTokenError, OAuthError, TemporarilyUnavailableError, UseDpopNonceError } from "../core/oauth/errors.ts";
+import {
+  InvalidClientError,
+  InvalidTokenError,
+  OAuthError,
+  TemporarilyUnavailableError,
+  UseDpopNonceError,
+} from "../core/oauth/errors.ts";
 import type { RawOAuthAnswer } from "./rooms.ts";
 import { LIMITS } from "./limits.ts";
 
@@ -20,7 +26,8 @@ export function oauthErrorAnswer(thrown: unknown, context: OAuthErrorContext): R
   if (!(thrown instanceof OAuthError)) return oauthBody(500, { error: "server_error" }, {});
   const headers: Record<string, string> = {};
   if (thrown instanceof InvalidClientError) headers["WWW-Authenticate"] = challenge(context.authorization);
-  else if (thrown instanceof InvalidTokenError) headers["WWW-Authenticate"] = `${challenge(context.authorization)}, error="invalid_token"`;
+  else if (thrown instanceof InvalidTokenError)
+    headers["WWW-Authenticate"] = `${challenge(context.authorization)}, error="invalid_token"`;
   else if (thrown instanceof UseDpopNonceError) headers["DPoP-Nonce"] = context.dpopNonce();
   else if (thrown instanceof TemporarilyUnavailableError) headers["Retry-After"] = String(LIMITS.retryAfterSeconds);
   if (thrown.status === 405) headers["Allow"] = "POST";

@@ -19,7 +19,11 @@ const TAGS: readonly { name: string; description: string }[] = [
   { name: "Documents", description: "This description." },
 ];
 
-const problem = (description: string): ResponseSpec => ({ description, body: problemShape, contentType: "application/problem+json" });
+const problem = (description: string): ResponseSpec => ({
+  description,
+  body: problemShape,
+  contentType: "application/problem+json",
+});
 
 /**
  * The OpenAPI 3.1 document, from the values that the edge serves and the shapes that it checks. Deterministic: the same
@@ -34,8 +38,8 @@ export function openApiDocument(source: {
 }): Json {
   const schemas = createSchemas();
   const paths: Record<string, Json> = {};
-  const add = (path: string, method: string, operation: Json): void => {
-    paths[path] = { ...paths[path], [method.toLowerCase()]: operation };
+  const add = (path: string, method: string, described: Json): void => {
+    paths[path] = { ...paths[path], [method.toLowerCase()]: described };
   };
   for (const form of source.forms) add(form.path, form.method, formOperation(form, schemas));
   for (const route of source.routes) add(route.path, route.method, operation(route, schemas));
@@ -44,7 +48,8 @@ export function openApiDocument(source: {
     info: {
       title: "Ephor",
       version: source.version,
-      summary: "Short-lived credentials for AI agents: a token service with delegation chains, a durable ledger and a kill switch.",
+      summary:
+        "Short-lived credentials for AI agents: a token service with delegation chains, a durable ledger and a kill switch.",
       description:
         "Members whose names end in `_at` are instants by RFC 3339; `deadline`, `iat` and `exp` are whole seconds since the epoch, as in tokens.",
       license: { name: "Apache-2.0", identifier: "Apache-2.0" },
@@ -67,14 +72,20 @@ const SECURITY_SCHEMES: Json = {
     type: "http",
     scheme: "bearer",
     bearerFormat: "at+jwt",
-    description: "An access token with `aud` `<issuer>/v1` and the scope named; with scheme `DPoP` where it is bound to a key.",
+    description:
+      "An access token with `aud` `<issuer>/v1` and the scope named; with scheme `DPoP` where it is bound to a key.",
   },
   agent: {
     type: "http",
     scheme: "bearer",
-    description: "An agent's own workload token, a `private_key_jwt` assertion, or an access token with `aud` `<issuer>/v1`.",
+    description:
+      "An agent's own workload token, a `private_key_jwt` assertion, or an access token with `aud` `<issuer>/v1`.",
   },
-  clientSecret: { type: "http", scheme: "basic", description: "A resource server's name and secret; or in the form, or an assertion." },
+  clientSecret: {
+    type: "http",
+    scheme: "basic",
+    description: "A resource server's name and secret; or in the form, or an assertion.",
+  },
 };
 
 function security(auth: Auth): Json[] {
@@ -153,7 +164,10 @@ function responses(specs: Readonly<Record<number, ResponseSpec>>, schemas: Schem
   return Object.fromEntries(
     Object.entries(specs).map(([status, { description, body, contentType = "application/json" }]) => [
       status,
-      { description, ...(body !== undefined && { content: { [contentType]: { schema: schemas.of(body, "output") } } }) },
+      {
+        description,
+        ...(body !== undefined && { content: { [contentType]: { schema: schemas.of(body, "output") } } }),
+      },
     ]),
   );
 }
@@ -183,7 +197,11 @@ function createSchemas(): Schemas {
   const named = new Map<string, Json>();
   return {
     of(shape, io) {
-      const { $schema: _dialect, $defs = {}, ...schema } = z.toJSONSchema(shape, { metadata: components, io }) as Json & {
+      const {
+        $schema: _dialect,
+        $defs = {},
+        ...schema
+      } = z.toJSONSchema(shape, { metadata: components, io }) as Json & {
         $defs?: Record<string, Json>;
       };
       for (const [name, definition] of Object.entries($defs)) {
@@ -201,7 +219,8 @@ function rewritten(value: unknown): unknown {
   if (typeof value !== "object" || value === null) return value;
   const result: Json = {};
   for (const [name, member] of Object.entries(value)) {
-    if (name === "$ref" && typeof member === "string") result[name] = member.replace("#/$defs/", "#/components/schemas/");
+    if (name === "$ref" && typeof member === "string")
+      result[name] = member.replace("#/$defs/", "#/components/schemas/");
     else result[name] = rewritten(member);
   }
   return result;

@@ -56,7 +56,12 @@ export function problemAnswer(thrown: unknown, context: ProblemContext): Answer 
     });
   }
   if (thrown instanceof RefusedToken) {
-    return answer({ status: 400, code: "invalid_request", detail: "A token in the request is invalid or unacceptable.", requestId: context.requestId });
+    return answer({
+      status: 400,
+      code: "invalid_request",
+      detail: "A token in the request is invalid or unacceptable.",
+      requestId: context.requestId,
+    });
   }
   if (!(thrown instanceof OAuthError)) {
     return answer({ status: 500, code: "internal", title: PROBLEMS.internal.title, requestId: context.requestId });

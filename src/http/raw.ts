@@ -84,11 +84,15 @@ async function answerTo(exchange: Exchange): Promise<RawOAuthAnswer | undefined>
 
 /** What is wrong with a request whatever its form says (RFC 6749 §3.2). */
 function refuseForm({ req, target, isOverloaded }: Exchange): void {
-  if (req.method !== "POST") throw new InvalidRequestError({ reason: "method_not_allowed", status: 405, help: "Use POST." });
+  if (req.method !== "POST")
+    throw new InvalidRequestError({ reason: "method_not_allowed", status: 405, help: "Use POST." });
   if (isOverloaded) throw new TemporarilyUnavailableError({ reason: "overloaded" });
   if (target.query !== undefined) {
     // A secret in a URL is in somebody's log already; whoever sends one shall notice (A-TX-03).
-    throw new InvalidRequestError({ reason: "parameter_in_query", help: "Parameters belong in the body, not in the URL." });
+    throw new InvalidRequestError({
+      reason: "parameter_in_query",
+      help: "Parameters belong in the body, not in the URL.",
+    });
   }
   refuseRepeatedHeaders(req);
   checkContentType(headerText(req.headers["content-type"]));

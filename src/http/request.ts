@@ -48,7 +48,8 @@ export function createAddresses(trusted: readonly string[]): Addresses {
     clientOf(req) {
       const peer = plain(req.socket.remoteAddress);
       const forwarded = req.headers["x-forwarded-for"];
-      if (networks.length === 0 || typeof forwarded !== "string" || !ipaddr.isValid(peer) || !isTrusted(peer)) return peer;
+      if (networks.length === 0 || typeof forwarded !== "string" || !ipaddr.isValid(peer) || !isTrusted(peer))
+        return peer;
       // From the right: each trusted proxy vouches for the one before it. The first that is not trusted is the client.
       let client = peer;
       for (const entry of forwarded.split(",").slice(-LIMITS.forwardedHops).toReversed()) {

@@ -64,7 +64,12 @@ export interface AgentCaller {
   readonly kind: "agent";
   readonly agent: string;
   /** Present when it came with a token of ours for `<issuer>/v1`. */
-  readonly token?: { readonly jti: string; readonly txn: string; readonly sub: string; readonly scopes: readonly string[] };
+  readonly token?: {
+    readonly jti: string;
+    readonly txn: string;
+    readonly sub: string;
+    readonly scopes: readonly string[];
+  };
 }
 
 /** Who is asking. */
@@ -129,7 +134,10 @@ export interface Rooms {
   readonly registry: {
     list(kind: TrustKind, page: { after: string | undefined; limit: number }): Promise<TrustPage>;
     get(kind: TrustKind, name: string): Promise<TrustObject | undefined>;
-    put(object: { kind: TrustKind; name: string; spec: unknown }, call: Call): Promise<{ object: TrustObject; isNew: boolean }>;
+    put(
+      object: { kind: TrustKind; name: string; spec: unknown },
+      call: Call,
+    ): Promise<{ object: TrustObject; isNew: boolean }>;
     delete(object: { kind: TrustKind; name: string }, call: Call): Promise<TrustDeleted | undefined>;
     setAgentStatus(order: AgentStatusRequest & { name: string }, call: Call): Promise<TrustObject | undefined>;
     apply(order: ApplyRequest, call: Call): Promise<ApplyResult>;
@@ -154,4 +162,3 @@ export interface Rooms {
   /** Counts a refusal that no room saw (A-AUD-07). */
   readonly refusedAtEdge: (refusal: EdgeRefusal) => void;
 }
-

@@ -1,4 +1,4 @@
-import { z } from "zod";
+import type { z } from "zod";
 import type { Clock } from "../system/clock.ts";
 import type { Log } from "../system/log.ts";
 import type { Metrics } from "../system/metrics.ts";
@@ -24,7 +24,6 @@ export interface House {
   readonly version: string;
   /** Algorithm of our own token keys. */
   readonly algorithm: string;
-  readonly hasTransactionTokens: boolean;
   /** Whether `/metrics` has a listener of its own, so that this one does not serve it. */
   readonly hasMetricsListener: boolean;
   readonly isStopping: () => boolean;
@@ -84,7 +83,7 @@ export interface RouteSpec<A extends Auth, P extends z.ZodType, Q extends z.ZodT
 
 /** Any route. Its handler gets what its own shapes let through. */
 export interface Route extends Omit<RouteSpec<Auth, z.ZodType, z.ZodType, z.ZodType>, "handle"> {
-  // eslint-disable-next-line typescript/no-explicit-any -- the shapes of this very value made the arguments
+  // oxlint-disable-next-line typescript/no-explicit-any -- the shapes of this very value made the arguments
   handle(incoming: Incoming<any, any, any, any>): Promise<Answer> | Answer;
 }
 

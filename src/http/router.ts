@@ -43,7 +43,9 @@ export function createRouter(deps: RouterDeps): NodeHandler {
     methods.set(route.path, [...(methods.get(route.path) ?? []), ...allowedBy(route)]);
   }
   for (const [path, allowed] of methods) {
-    app.all(honoPath(path), (c) => refuse(c, deps, { code: "method_not_allowed", allow: allowed.join(", "), route: path }));
+    app.all(honoPath(path), (c) =>
+      refuse(c, deps, { code: "method_not_allowed", allow: allowed.join(", "), route: path }),
+    );
   }
   app.notFound((c) => refuse(c as Ctx, deps, { code: "not_found", route: NO_ROUTE }));
   const listener = getRequestListener((request, env) => app.fetch(request, env), {
@@ -78,7 +80,10 @@ function serve(c: Ctx, { deps, route }: { deps: RouterDeps; route: Route }): Pro
     const { incoming } = c.env;
     refuseRepeatedHeaders(incoming);
     // Who asks comes first, so that a stranger learns nothing about what a route takes and costs no parsing.
-    const caller = await authenticate(route.auth, credentialsOf(incoming, deps.house), { rooms: deps.rooms, request: facts });
+    const caller = await authenticate(route.auth, credentialsOf(incoming, deps.house), {
+      rooms: deps.rooms,
+      request: facts,
+    });
     const params = route.params === undefined ? undefined : checkShape(route.params, c.req.param(), "path");
     const query = readQuery(c, route);
     const body = await readRequestBody(incoming, route);
@@ -129,7 +134,8 @@ async function answered(
 function asProblem(thrown: unknown): unknown {
   if (!(thrown instanceof InvalidRequestError)) return thrown;
   if (thrown.status === 413) return new ProblemError("too_large", { cause: thrown });
-  if (thrown.status === 415) return new ProblemError("unsupported_media_type", { detail: thrown.description, cause: thrown });
+  if (thrown.status === 415)
+    return new ProblemError("unsupported_media_type", { detail: thrown.description, cause: thrown });
   return thrown;
 }
 
@@ -164,7 +170,9 @@ function readQuery(c: Ctx, route: Route): unknown {
   const query: Record<string, string> = Object.create(null) as Record<string, string>;
   for (const [name, values] of Object.entries(c.req.queries())) {
     if (values.length > 1) {
-      throw new ProblemError("malformed", { entries: [{ path: `query.${name.slice(0, 64)}`, detail: "stands there twice" }] });
+      throw new ProblemError("malformed", {
+        entries: [{ path: `query.${name.slice(0, 64)}`, detail: "stands there twice" }],
+      });
     }
     query[name] = values[0] ?? "";
   }

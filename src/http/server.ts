@@ -93,7 +93,12 @@ const SETTINGS: ServerOptions = {
 function makeServer({ tls }: ListenOptions, listener: RequestListener): Server {
   if (tls === undefined || tls === null) return createHttpServer(SETTINGS, listener);
   return createHttpsServer(
-    { ...SETTINGS, minVersion: "TLSv1.2", cert: readPem(tls.certFile, "tls.cert"), key: readPem(tls.keyFile, "tls.key") },
+    {
+      ...SETTINGS,
+      minVersion: "TLSv1.2",
+      cert: readPem(tls.certFile, "tls.cert"),
+      key: readPem(tls.keyFile, "tls.key"),
+    },
     listener,
   );
 }
@@ -111,7 +116,9 @@ function harden(server: Server): void {
   server.maxConnections = LIMITS.connections;
   server.on("clientError", refuseBytes);
   // Nobody upgrades here: without a listener Node would serve such a request as a plain one (A-PRX-19).
-  server.on("upgrade", (_req: IncomingMessage, socket: Duplex) => socket.end("HTTP/1.1 501 Not Implemented\r\nConnection: close\r\n\r\n"));
+  server.on("upgrade", (_req: IncomingMessage, socket: Duplex) =>
+    socket.end("HTTP/1.1 501 Not Implemented\r\nConnection: close\r\n\r\n"),
+  );
 }
 
 /** Bytes that are no request, are too many or come too slowly. */

@@ -24,6 +24,8 @@ export function taskRooms(deps: StsDeps, live: LiveTokens): Pick<Rooms, "agents"
   const presented = (credentials: Credentials, request: RequestFacts) => ({
     ...credentials,
     requestId: request.requestId,
+    route: `${request.method} ${request.route}`,
+    remoteAddress: request.remoteAddress,
   });
 
   return {

@@ -2,7 +2,8 @@ import {
   InsufficientScopeError,
   InvalidDpopProofError,
   InvalidTokenError,
-  type OAuthError,
+  OAuthError,
+  TemporarilyUnavailableError,
 } from "../core/oauth/errors.ts";
 import { readBearer } from "../core/oauth/bearer.ts";
 import type { Reason } from "../core/oauth/reasons.ts";
@@ -17,6 +18,7 @@ import { sha256Base64url } from "../system/hash.ts";
 import { deathKeys } from "../core/kill/keys.ts";
 import { proveAgent, type ActingAgent } from "./acting-agent.ts";
 import type { StsDeps } from "./deps.ts";
+import { isKilled } from "./is-killed.ts";
 import type { LiveTokens, TokenState } from "./live-tokens.ts";
 import { looksOwn, readOwnToken } from "./own-token.ts";
 import { readProof } from "./proof.ts";
@@ -29,6 +31,9 @@ export interface Presented {
   readonly method: string;
   readonly url: string;
   readonly requestId: string;
+  /** Method and pattern, for the ledger. */
+  readonly route: string;
+  readonly remoteAddress: string;
 }
 
 /** An agent that proved itself at Ephor's own API. */
@@ -53,18 +58,67 @@ const asTokenError = (e: RefusedToken): OAuthError =>
  */
 export async function agentIdentity(deps: StsDeps, live: LiveTokens, presented: Presented): Promise<AgentIdentity> {
   await deps.keys.fresh();
+  return await orRecorded(deps, presented, () => provedAgent(deps, live, presented));
+}
+
+async function provedAgent(deps: StsDeps, live: LiveTokens, presented: Presented): Promise<AgentIdentity> {
+  return await proved(deps, live, presented).catch((error: unknown) => recordStranger(deps, presented, error));
+}
+
+/** Whoever does not get in leaves a trace as at the OAuth endpoints (INV-29). What is refused later is recorded where it is decided. */
+async function recordStranger(deps: StsDeps, presented: Presented, error: unknown): Promise<never> {
+  if (error instanceof OAuthError && !(error instanceof TemporarilyUnavailableError)) {
+    const { requestId, route, remoteAddress } = presented;
+    await deps.noise.refused({ type: "admin.request", requestId, facts: { route, ...error.facts } }, error.reason, remoteAddress);
+  }
+  throw error;
+}
+
+async function proved(deps: StsDeps, live: LiveTokens, presented: Presented): Promise<AgentIdentity> {
   const given = readBearer(presented.authorization);
   if (!given) throw new InvalidTokenError({ reason: "client_missing" });
   if (looksOwn(deps, given.token)) return await byOwnToken(deps, live, presented);
   if (given.scheme !== "Bearer") throw new InvalidTokenError({ reason: "token_malformed" });
   const acting = await proveAgent(deps, given.token, { face: asTokenError });
   const keys = deathKeys.ofAgent(acting.agent, acting.workload?.issuer.name);
-  const [row] = await deps.db.query<{ dead: boolean }>(
-    "select ephor.is_dead($1::text[], array_fill(null::bigint, array[cardinality($1::text[])]), 9223372036854775807, $2::bigint) as dead",
-    [keys, deps.clock.now()],
-  );
-  if (row?.dead !== false) throw new InvalidTokenError({ reason: "killed", agent: acting.agent.name });
+  if (await isKilled(deps, acting)) throw new InvalidTokenError({ reason: "killed", agent: acting.agent.name });
   return { agent: acting.agent, acting, kill: { keys, epochs: keys.map(() => null) } };
+}
+
+/**
+ * Spends what proves the agent only once, where no release does it: `private_key_jwt` and DPoP proofs that come with a read
+ * or the end of a task (A-CLI-04, RFC 9449 §11.1).
+ *
+ * @throws {InvalidTokenError} `replayed`
+ */
+export async function spendProofs(deps: StsDeps, identity: AgentIdentity, presented: Presented): Promise<void> {
+  const { acting, proof } = identity;
+  const once = [...(acting?.replay ?? []), ...(proof ? [{ key: proof.replayKey, exp: proof.replayUntil }] : [])];
+  if (once.length === 0) return;
+  const spent = await deps.db.query<{ key: string }>(
+    `insert into ephor.replay (key, holder, exp) select k.key, $3, k.exp from unnest($1::text[], $2::bigint[]) as k(key, exp)
+     order by k.key on conflict (key) do nothing returning key`,
+    [once.map((entry) => entry.key), once.map((entry) => entry.exp), presented.requestId],
+  );
+  if (spent.length === once.length) return;
+  await orRecorded(deps, presented, () =>
+    Promise.reject(new InvalidTokenError({ reason: "replayed", agent: identity.agent.name })),
+  );
+}
+
+/** Whoever is refused here is recorded: by name where it is proved, else like any stranger (INV-29, A-AUD-07). */
+async function orRecorded<T>(deps: StsDeps, presented: Presented, prove: () => Promise<T>): Promise<T> {
+  try {
+    return await prove();
+  } catch (error) {
+    if (!(error instanceof OAuthError) || error instanceof TemporarilyUnavailableError) throw error;
+    const { agent, ...facts } = error.facts;
+    const { requestId, route, remoteAddress } = presented;
+    const draft = { type: "admin.request" as const, requestId, facts: { ...facts, route } };
+    if (typeof agent === "string") await deps.recorder.refused({ ...draft, agent }, error.reason);
+    else await deps.noise.refused(draft, error.reason, remoteAddress);
+    throw error;
+  }
 }
 
 async function byOwnToken(deps: StsDeps, live: LiveTokens, presented: Presented): Promise<AgentIdentity> {
@@ -116,7 +170,7 @@ export async function authorizeAtEphor(
 ): Promise<AgentIdentity> {
   const { presented, action, route } = at;
   await deps.keys.fresh();
-  const identity = await byOwnToken(deps, live, presented);
+  const identity = await byOwnToken(deps, live, presented).catch((error: unknown) => recordStranger(deps, presented, error));
   const { claims, state } = identity.token as NonNullable<AgentIdentity["token"]>;
   const scope = `ephor:${action}`;
   const place = await deps.places.find(state.txn, state.node);

@@ -5,7 +5,7 @@ import { ulid } from "../system/random.ts";
 import { faced, singleUseKey, type ActingAgent } from "./acting-agent.ts";
 import type { AgentIdentity } from "./agent-identity.ts";
 import type { StsDeps } from "./deps.ts";
-import { forHuman, forItself, type Origin } from "./origin.ts";
+import { forHuman, forItself, recheckSubject, type Origin } from "./origin.ts";
 import { joined, positionOf } from "./position.ts";
 import { refused } from "./token-endpoint.ts";
 import type { Trail } from "./trail.ts";
@@ -48,6 +48,7 @@ export async function openTask(
     trail.txn = txn;
     const result = await deps.authorizer.authorize(() => {
       acting.recheck();
+      recheckSubject(deps.trust(), origin, origin.subject);
       return {
         ask: askOf(deps, identity, { acting, origin: { ...origin, deadline }, order, ceiling, txn, request }),
         value: undefined,

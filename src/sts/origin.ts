@@ -4,7 +4,8 @@ import { appendActor, agentSub } from "../core/delegation/chain.ts";
 import { checkMayAct } from "../core/delegation/may-act.ts";
 import { RefusedToken } from "../core/token/refused.ts";
 import { compileMatchers, matchClaims, type CompiledMatcher } from "../core/trust/matcher.ts";
-import type { ClaimMatchers } from "../core/trust/model.ts";
+import type { TrustIndex } from "../core/trust/compiled.ts";
+import type { ClaimMatchers, Issuer } from "../core/trust/model.ts";
 import type { Subject } from "../core/trust/subject.ts";
 import type { VerifiedToken } from "../federation/verify.ts";
 import type { HandOverFacts, Place } from "../tasks/facts.ts";
@@ -19,6 +20,8 @@ export type Origin =
   | {
       readonly kind: "open";
       readonly subject: Subject;
+      /** Whose token named the human, as it was trusted when the token was read. */
+      readonly issuer?: Issuer;
       readonly subjectKey: SubjectKey | undefined;
       readonly deadline: number;
     }
@@ -138,6 +141,7 @@ export function forHuman(deps: StsDeps, acting: ActingAgent, verified: Person): 
   return {
     kind: "open",
     subject,
+    issuer: verified.issuer,
     subjectKey: { key: `subject:${verified.key}`, exp: verified.exp + 60, singleUse: false },
     deadline: humanDeadline(deps, verified, deps.clock.now() + deps.taskSeconds.default),
   };
@@ -150,6 +154,21 @@ function compiledOnce(matchers: ClaimMatchers): readonly CompiledMatcher[] {
   const compiled = compiledSubjects.get(matchers) ?? compileMatchers(matchers);
   compiledSubjects.set(matchers, compiled);
   return compiled;
+}
+
+/**
+ * Judges a human's issuer once more by the trust index as it is now. Called where it is decided, as the acting agent's proof
+ * is judged again there: trust may have changed since the token was read (A-OIDC-02).
+ *
+ * @throws {InvalidRequestError} `token_issuer_disabled`
+ */
+export function recheckSubject(trust: TrustIndex, origin: Origin, subject: Subject): void {
+  if (subject.type !== "human") return;
+  const issuer = trust.issuerByName(subject.issuer);
+  const isAsRead = origin.kind !== "open" || origin.issuer === undefined || origin.issuer === issuer;
+  if (!isAsRead || issuer?.identifies !== "humans") {
+    throw new InvalidRequestError({ reason: "token_issuer_disabled", issuer: subject.issuer });
+  }
 }
 
 /** The human of a verified token, if this agent may carry it. */

@@ -7,7 +7,7 @@ import {
   type OAuthError,
 } from "../core/oauth/errors.ts";
 import type { Reason } from "../core/oauth/reasons.ts";
-import { deathKeys } from "../core/kill/keys.ts";
+import { deathKeys, killKey } from "../core/kill/keys.ts";
 import { buildAccessTokenClaims } from "../core/token/build.ts";
 import type { AccessTokenClaims } from "../core/token/claims.ts";
 import { lifetimeSeconds } from "../core/token/lifetime.ts";
@@ -16,7 +16,7 @@ import { decideHandOver } from "../core/grants/hand-over.ts";
 import type { TrustIndex } from "../core/trust/compiled.ts";
 import { singleUseKey } from "./acting-agent.ts";
 import type { StsDeps } from "./deps.ts";
-import type { Origin, Proved } from "./origin.ts";
+import { recheckSubject, type Origin, type Proved } from "./origin.ts";
 import { joined, positionOf, type Position } from "./position.ts";
 import type { Context } from "./request.ts";
 import type { Trail } from "./trail.ts";
@@ -67,9 +67,7 @@ export function plan(deps: StsDeps, request: Request, origin: Origin): { ask: As
   const now = deps.clock.now();
   const position = positionOf(origin, proved.acting, { txn: request.txn, now, purpose: wanted.purpose });
   const { subject } = position;
-  if (subject.type === "human" && trust.issuerByName(subject.issuer)?.identifies !== "humans") {
-    throw new InvalidRequestError({ reason: "token_issuer_disabled", issuer: subject.issuer });
-  }
+  recheckSubject(trust, origin, subject);
   trail.sub = subject.sub;
   trail.txn = position.txn;
   trail.scope = wanted.scopes.join(" ");
@@ -214,14 +212,14 @@ function askOf(at: {
   const { request, position, target, allowed: granted, value, jkt, origin, trust, now } = at;
   const { acting } = request.proved;
   const { jti } = request;
-  const resourceKey = target.kind === "resource" ? [deathKeys.resource(target.resource.name)] : [];
+  const targetKeys = deathKeysOf(target);
   const binding = bindingOf(origin, position, request.context.proof?.jkt);
   return {
     action: "token.issue",
     target: granted.audience,
     actor: acting.agent.name,
     trustVersion: trust.version,
-    kill: joined(position.kill, [...resourceKey, deathKeys.jti(jti)]),
+    kill: joined(position.kill, [...targetKeys, deathKeys.jti(jti)]),
     event: {
       type: "token.issue",
       agent: acting.agent.name,
@@ -251,6 +249,12 @@ function askOf(at: {
     ...(position.newTask === undefined ? {} : { newTask: position.newTask }),
     ...(position.newNode === undefined ? {} : { newNode: position.newNode }),
   };
+}
+
+/** What kills a token because of where it is to be spent. A hand-over dies with its addressee too, also before its first use. */
+function deathKeysOf(target: Target): readonly string[] {
+  if (target.kind === "resource") return [deathKeys.resource(target.resource.name)];
+  return target.kind === "agent" ? [killKey("agent", target.name)] : [];
 }
 
 function bindingOf(origin: Origin, position: Position, jkt: string | undefined): Binding | undefined {

@@ -5,6 +5,7 @@ import type { Resource } from "../core/trust/model.ts";
 import { constantTimeEqual, sha256Hex } from "../system/hash.ts";
 import { clientAssertion, type ActingAgent } from "./acting-agent.ts";
 import type { StsDeps } from "./deps.ts";
+import { isKilled } from "./is-killed.ts";
 import type { Context } from "./request.ts";
 
 /** Who asks at `/introspect` or `/revoke`: a resource server by its secret, or an agent by an assertion. */
@@ -69,6 +70,19 @@ function credentials(form: Form, authorization: string | undefined): { clientId:
 async function byAssertion(deps: StsDeps, context: Context): Promise<IntrospectionClient> {
   const acting = await clientAssertion(deps, context, context.form.get("client_id"));
   if (!acting) throw new InvalidClientError({ reason: "client_missing" });
+  if (await isKilled(deps, acting)) throw new InvalidClientError({ reason: "killed", agent: acting.agent.name });
+  await spendOnce(deps, acting, context.requestId);
   const { name } = acting.agent;
   return { name, resources: deps.trust().resourcesIntrospectedBy(name), acting };
+}
+
+/** A `private_key_jwt` works once here too, over all replicas (RFC 7523 §3, CONTRACT §5). The gate is not asked, so it is spent here. */
+async function spendOnce(deps: StsDeps, acting: ActingAgent, requestId: string): Promise<void> {
+  if (acting.replay.length === 0) return;
+  const spent = await deps.db.query<{ key: string }>(
+    `insert into ephor.replay (key, holder, exp) select k, $2, e from unnest($1::text[], $3::bigint[]) as u(k, e)
+     on conflict (key) do nothing returning key`,
+    [acting.replay.map((entry) => entry.key), requestId, acting.replay.map((entry) => entry.exp)],
+  );
+  if (spent.length < acting.replay.length) throw new InvalidClientError({ reason: "token_replayed", agent: acting.agent.name });
 }

@@ -7,9 +7,9 @@ import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from "prom
  * @see https://prometheus.io/docs/practices/naming/
  */
 export interface Metrics {
-  /** `result`: `issued` or the OAuth error code. */
+  /** `grant`: short name of the grant type, or `none`; `result`: `granted` or `refused`. */
   readonly tokenRequests: Counter<"grant" | "result">;
-  /** `result`: `active`, `inactive` or the OAuth error code. */
+  /** `result`: `active`, `inactive` or `refused`. */
   readonly introspections: Counter<"result">;
   /** `reason` of the closed list of `core/oauth/reasons`. */
   readonly refusals: Counter<"reason">;
@@ -32,7 +32,6 @@ export interface Metrics {
   readonly clockSkewSeconds: Gauge<string>;
   /** 1 while this replica may release. */
   readonly replicaLive: Gauge<string>;
-  readonly auditEvents: Counter<"decision">;
   /** The text of all metrics, as Prometheus reads it. */
   render(): Promise<string>;
   /** For the header of that text. */
@@ -86,7 +85,6 @@ export function createMetrics(options: { version: string; process?: boolean }): 
     trustVersion: gauge("ephor_trust_version", "Version of the trust state this replica decides by."),
     clockSkewSeconds: gauge("ephor_clock_skew_seconds", "Distance of this machine's clock from the database's."),
     replicaLive: gauge("ephor_replica_live", "1 while this replica may release."),
-    auditEvents: counter("ephor_audit_events_total", "Events written to the ledger.", ["decision"]),
     render: () => registry.metrics(),
     contentType: registry.contentType,
   };

@@ -165,7 +165,12 @@ function place(
   refusals.push(refusalOf(row, issued));
 }
 
-function tokenOf(row: IssuedRow, issued: ReturnType<typeof readIssued>, status: PlaceStatus, now: EpochSeconds): ChainNode["tokens"][number] {
+function tokenOf(
+  row: IssuedRow,
+  issued: ReturnType<typeof readIssued>,
+  status: PlaceStatus,
+  now: EpochSeconds,
+): ChainNode["tokens"][number] {
   const state = tokenStatus({ dead: row.dead, exp: issued.exp }, status, now);
   return {
     jti: row.jti ?? "",

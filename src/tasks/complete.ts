@@ -44,7 +44,15 @@ export async function completeTask(
 
   async function end(node: string | null): Promise<readonly string[]> {
     const event = recorder.draft(
-      { type: "task.end", agent, sub: first?.sub, txn, requestId, traceId, facts: { ended: node === null ? "task" : "node", node: node ?? undefined } },
+      {
+        type: "task.end",
+        agent,
+        sub: first?.sub,
+        txn,
+        requestId,
+        traceId,
+        facts: { ended: node === null ? "task" : "node", node: node ?? undefined },
+      },
       "granted",
     );
     const [row] = await db.query<{ r: Ended }>("select ephor.end_task($1, $2, $3, $4, $5::jsonb) as r", [

@@ -51,7 +51,10 @@ export async function readTask(
   const [task] = rows;
   if (!task) {
     const by = "agent" in reader ? reader.agent : `operator:${reader.operator}`;
-    await deps.recorder.refused({ type: "task.read", agent: by, txn, requestId: asked.requestId, facts: {} }, "task_unknown");
+    await deps.recorder.refused(
+      { type: "task.read", agent: by, txn, requestId: asked.requestId, facts: {} },
+      "task_unknown",
+    );
     throw new TaskNotFoundError("task_unknown");
   }
   const { deadline, task_ended_at: taskEndedAt } = task;
@@ -65,7 +68,12 @@ export async function readTask(
     nodes: rows.map((row) => {
       const status = placeStatus({ dead: row.dead, endedAt: row.ended_at ?? taskEndedAt, deadline }, now);
       // A place has no deadline of its own: past the task's it is over.
-      return { node: row.id, path: row.path, scopes: row.node_ceiling, status: status === "expired" ? "ended" : status };
+      return {
+        node: row.id,
+        path: row.path,
+        scopes: row.node_ceiling,
+        status: status === "expired" ? "ended" : status,
+      };
     }),
     ...(task.purpose !== null && { purpose: task.purpose }),
     ...(taskEndedAt !== null && { ended_at: taskEndedAt }),

@@ -19,6 +19,11 @@ export type WhoMatch = Who["matches"][number] & {
   readonly owners?: Record<string, string>;
 };
 
+/** The wire shape, and more of each match. */
+export interface WhoFound extends Who {
+  matches: WhoMatch[];
+}
+
 const ULID = /^[0-7][0-9A-HJKMNP-TV-Z]{25}$/;
 const TRACE_ID = /^[0-9a-f]{32}$/;
 const EVENT_ID = /^evt_[0-7][0-9A-HJKMNP-TV-Z]{25}$/;
@@ -56,7 +61,7 @@ interface PlaceRow {
  *
  * @returns no match for an id that names nothing; the SHA-256 of a token names nothing, because none is recorded
  */
-export async function whoIs(deps: { db: Db; clock: DatabaseClock }, id: string): Promise<Who & { matches: WhoMatch[] }> {
+export async function whoIs(deps: { db: Db; clock: DatabaseClock }, id: string): Promise<WhoFound> {
   const now = deps.clock.now();
   return { id, matches: await matchesOf(deps.db, id, now) };
 }
@@ -64,7 +69,10 @@ export async function whoIs(deps: { db: Db; clock: DatabaseClock }, id: string):
 async function matchesOf(db: Db, id: string, now: number): Promise<WhoMatch[]> {
   if (EVENT_ID.test(id)) {
     const rows = await db.query<WhoRow>(`${ISSUED} where e.id = $1 limit 1`, [id, now]);
-    return withOwners(db, rows.map((row) => ({ kind: "event", ...matchOf(row, now) })));
+    return withOwners(
+      db,
+      rows.map((row) => ({ kind: "event", ...matchOf(row, now) })),
+    );
   }
   if (KILL_ID.test(id)) return await killMatches(db, id);
   if (TRACE_ID.test(id)) return await traceMatches(db, id, now);
@@ -82,7 +90,10 @@ function matchOf(row: WhoRow, now: number): Omit<WhoMatch, "kind"> {
   const place =
     row.deadline === null
       ? undefined
-      : placeStatus({ dead: row.node_dead === true, endedAt: row.node_ended_at ?? row.task_ended_at, deadline: row.deadline }, now);
+      : placeStatus(
+          { dead: row.node_dead === true, endedAt: row.node_ended_at ?? row.task_ended_at, deadline: row.deadline },
+          now,
+        );
   return {
     event_id: row.id,
     at: issued.iat,
@@ -132,7 +143,15 @@ async function sweptTask(db: Db, txn: string, now: number): Promise<WhoMatch[]> 
     [txn, now],
   );
   return rows.map((row) => {
-    const { jti: _jti, exp: _exp, status: _status, resource: _resource, scopes: _scopes, grants: _grants, ...match } = matchOf(row, now);
+    const {
+      jti: _jti,
+      exp: _exp,
+      status: _status,
+      resource: _resource,
+      scopes: _scopes,
+      grants: _grants,
+      ...match
+    } = matchOf(row, now);
     return { kind: "txn", ...match, status: "expired" };
   });
 }
@@ -144,7 +163,10 @@ async function traceMatches(db: Db, traceId: string, now: number): Promise<WhoMa
      order by q.txn, q.id limit ${MAX_MATCHES}`,
     [traceId, now],
   );
-  return await withOwners(db, rows.map((row) => ({ kind: "trace", ...matchOf(row, now) })));
+  return await withOwners(
+    db,
+    rows.map((row) => ({ kind: "trace", ...matchOf(row, now) })),
+  );
 }
 
 /** A kill names who struck and why; its event lies within seconds of it. */

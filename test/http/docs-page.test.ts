@@ -12,10 +12,13 @@ describe("/docs", () => {
     assert.equal(reply.headers["content-type"], "text/html; charset=utf-8");
     assert.ok(!/<script|<link|<img|<iframe|\son\w+=|url\(|@import/i.test(reply.text));
     assert.ok(!/(?:src|href)="(?:https?:)?\/\//i.test(reply.text), "no address of another host");
-    const { paths } = (await edge.send("GET", "/openapi.json")).json() as { paths: Record<string, Record<string, { operationId: string }>> };
+    const { paths } = (await edge.send("GET", "/openapi.json")).json() as {
+      paths: Record<string, Record<string, { operationId: string }>>;
+    };
     for (const [path, methods] of Object.entries(paths)) {
       assert.ok(reply.text.includes(`<code>${path}</code>`), path);
-      for (const { operationId } of Object.values(methods)) assert.ok(reply.text.includes(`id="${operationId}"`), operationId);
+      for (const { operationId } of Object.values(methods))
+        assert.ok(reply.text.includes(`id="${operationId}"`), operationId);
     }
   });
 
@@ -31,7 +34,14 @@ describe("/docs", () => {
 
   it("escapes what it shows", () => {
     const text = "<img src=x onerror=alert(1)>\"'&";
-    const operation = { operationId: "x", tags: ["T"], summary: text, description: text, security: [], responses: { 200: { description: text } } };
+    const operation = {
+      operationId: "x",
+      tags: ["T"],
+      summary: text,
+      description: text,
+      security: [],
+      responses: { 200: { description: text } },
+    };
     const page = docsPage({
       info: { title: text, version: text, summary: text, description: text },
       tags: [{ name: "T", description: text }],

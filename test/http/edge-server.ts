@@ -33,15 +33,24 @@ export interface Seen {
 
 /** Rooms by hand: they answer what the shapes allow, and remember what they were asked. */
 export function stubRooms(seen: Seen, overrides: Partial<Rooms> = {}): Rooms {
-  const asked = <T>(name: string, answer: T) => (...args: unknown[]): T => {
-    seen.calls.push({ name, args });
-    return answer;
-  };
+  const asked =
+    <T>(name: string, answer: T) =>
+    (...args: unknown[]): T => {
+      seen.calls.push({ name, args });
+      return answer;
+    };
   const form = (request: RawOAuthRequest): Promise<RawOAuthAnswer> => {
     seen.oauth.push(request);
     return Promise.resolve(GRANTED);
   };
-  const object = { kind: "agents", name: "bot", source: null, version: 1, status: "active", spec: { owner: "a@b.example" } } as const;
+  const object = {
+    kind: "agents",
+    name: "bot",
+    source: null,
+    version: 1,
+    status: "active",
+    spec: { owner: "a@b.example" },
+  } as const;
   const receipt = { id: "kill_1", at: AT, by: "operator", reason: "test", dry_run: false, lines: [], replicas: [] };
   return {
     sts: { token: form, introspect: form, revoke: form, dpopNonce: () => "nonce-1" },
@@ -55,7 +64,8 @@ export function stubRooms(seen: Seen, overrides: Partial<Rooms> = {}): Rooms {
     accessTokens: {
       authenticate: (credentials, action) => {
         seen.calls.push({ name: "accessTokens.authenticate", args: [credentials, action] });
-        if (credentials.authorization !== AGENT) return Promise.reject(new InvalidTokenError({ reason: "token_signature" }));
+        if (credentials.authorization !== AGENT)
+          return Promise.reject(new InvalidTokenError({ reason: "token_signature" }));
         const token = { jti: TXN, txn: TXN, sub: "agent|bot", scopes: [`ephor:${action}`] };
         return Promise.resolve({ kind: "agent", agent: "bot", token });
       },
@@ -70,7 +80,15 @@ export function stubRooms(seen: Seen, overrides: Partial<Rooms> = {}): Rooms {
       open: asked("tasks.open", Promise.resolve({ txn: TXN, deadline: 1, scopes: null })),
       read: asked(
         "tasks.read",
-        Promise.resolve({ txn: TXN, sub: "agent|bot", opener: "bot", status: "open" as const, deadline: 1, scopes: null, nodes: [] }),
+        Promise.resolve({
+          txn: TXN,
+          sub: "agent|bot",
+          opener: "bot",
+          status: "open" as const,
+          deadline: 1,
+          scopes: null,
+          nodes: [],
+        }),
       ),
       complete: asked("tasks.complete", Promise.resolve({ txn: TXN, ended: "task" as const })),
     },
@@ -84,9 +102,15 @@ export function stubRooms(seen: Seen, overrides: Partial<Rooms> = {}): Rooms {
       list: asked("registry.list", Promise.resolve({ items: [] })),
       get: asked("registry.get", Promise.resolve(object)),
       put: asked("registry.put", Promise.resolve({ object, isNew: true })),
-      delete: asked("registry.delete", Promise.resolve({ kind: "agents" as const, name: "bot", version: 2, killed: true })),
+      delete: asked(
+        "registry.delete",
+        Promise.resolve({ kind: "agents" as const, name: "bot", version: 2, killed: true }),
+      ),
       setAgentStatus: asked("registry.setAgentStatus", Promise.resolve(object)),
-      apply: asked("registry.apply", Promise.resolve({ source: "t.yaml", applied: true, version: 2, changes: [], warnings: [] })),
+      apply: asked(
+        "registry.apply",
+        Promise.resolve({ source: "t.yaml", applied: true, version: 2, changes: [], warnings: [] }),
+      ),
       resourceByIdentifier: (identifier) =>
         identifier.endsWith("/mcp/tickets") ? { name: "tickets", kind: "mcp" } : undefined,
     },
@@ -127,7 +151,11 @@ export interface EdgeServer {
   readonly listener: Listener;
   readonly logLines: string[];
   /** @param headers pairs, so that one can stand twice */
-  send(method: string, path: string, more?: { headers?: [string, string][]; body?: string | Uint8Array }): Promise<Reply>;
+  send(
+    method: string,
+    path: string,
+    more?: { headers?: [string, string][]; body?: string | Uint8Array },
+  ): Promise<Reply>;
   form(path: string, body: string, headers?: [string, string][]): Promise<Reply>;
   /** Bytes in, bytes out, until the server ends the connection. */
   bytes(text: string): Promise<string>;
@@ -146,7 +174,6 @@ export async function startEdge(
     issuer: "https://sts.acme.example",
     version: "0.0.0",
     algorithm: "ES256",
-    hasTransactionTokens: false,
     hasMetricsListener: false,
     trustedProxies: [],
     rooms: stubRooms(seen, options.rooms?.(seen)),

@@ -27,7 +27,9 @@ describe("metadata", () => {
       "client_credentials",
       "urn:ietf:params:oauth:grant-type:jwt-bearer",
     ]);
-    assert.deepEqual(metadata["authorization_grant_profiles_supported"], ["urn:ietf:params:oauth:grant-profile:id-jag"]);
+    assert.deepEqual(metadata["authorization_grant_profiles_supported"], [
+      "urn:ietf:params:oauth:grant-profile:id-jag",
+    ]);
     for (const [name, value] of Object.entries(metadata)) {
       // RFC 8414 §3.2: members with no elements are left out; `none` is no algorithm.
       if (Array.isArray(value)) assert.ok(value.length > 0, name);
@@ -57,20 +59,29 @@ describe("metadata", () => {
       ],
     });
     assert.equal(hostile.text, plain.text);
-    const host = "GET /.well-known/oauth-authorization-server HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
+    const host =
+      "GET /.well-known/oauth-authorization-server HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n";
     const answer = await edge.bytes(host);
     assert.ok(answer.includes(ISSUER) && !answer.includes("evil.example"));
   });
 
   it("may be kept for five minutes and read by a page; a key set too", async (t) => {
     const edge = await startEdge(t);
-    for (const path of ["/.well-known/oauth-authorization-server", "/.well-known/jwks.json", "/.well-known/ephor-record-keys"]) {
+    for (const path of [
+      "/.well-known/oauth-authorization-server",
+      "/.well-known/jwks.json",
+      "/.well-known/ephor-record-keys",
+    ]) {
       const reply = await edge.send("GET", path);
       assert.equal(reply.headers["cache-control"], "public, max-age=300");
       assert.equal(reply.headers["access-control-allow-origin"], "*");
     }
-    assert.deepEqual((await edge.send("GET", "/.well-known/jwks.json")).json(), { keys: [{ kty: "EC", kid: "token" }] });
-    assert.deepEqual((await edge.send("GET", "/.well-known/ephor-record-keys")).json(), { keys: [{ kty: "EC", kid: "record" }] });
+    assert.deepEqual((await edge.send("GET", "/.well-known/jwks.json")).json(), {
+      keys: [{ kty: "EC", kid: "token" }],
+    });
+    assert.deepEqual((await edge.send("GET", "/.well-known/ephor-record-keys")).json(), {
+      keys: [{ kty: "EC", kid: "record" }],
+    });
   });
 
   it("describes what lies behind our proxy, and nothing that is not there (RFC 9728 §3)", async (t) => {
@@ -103,7 +114,9 @@ describe("metadata", () => {
   });
 
   it("has an authorization endpoint that always says no", async (t) => {
-    const reply = await (await startEdge(t)).send("GET", "/authorize?response_type=code&redirect_uri=https://evil.example");
+    const reply = await (
+      await startEdge(t)
+    ).send("GET", "/authorize?response_type=code&redirect_uri=https://evil.example");
     assert.equal(reply.status, 400);
     assert.equal(reply.json()["error"], "unsupported_response_type");
     assert.equal(reply.headers["location"], undefined);

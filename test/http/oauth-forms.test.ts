@@ -85,7 +85,10 @@ describe("POST of a form", () => {
     const edge = await startEdge(t, { deps: { issuer: "https://acme.example/sts" } });
     assert.equal((await edge.form("/sts/token", "a=b")).status, 200);
     assert.equal((await edge.form("/token", "a=b")).status, 200);
-    assert.deepEqual(edge.seen.oauth.map(({ path }) => path), ["/token", "/token"]);
+    assert.deepEqual(
+      edge.seen.oauth.map(({ path }) => path),
+      ["/token", "/token"],
+    );
     assert.equal((await edge.form("/stsx/token", "a=b")).status, 404);
   });
 });
@@ -102,9 +105,18 @@ describe("what is refused before any room is asked", () => {
 
   it("A-TX-04 a body that is not declared as a form", async (t) => {
     const edge = await startEdge(t);
-    const types = ["application/json", "multipart/form-data; boundary=x", "text/plain", "application/x-www-form-urlencodedx"];
+    const types = [
+      "application/json",
+      "multipart/form-data; boundary=x",
+      "text/plain",
+      "application/x-www-form-urlencodedx",
+    ];
     for (const type of types) {
-      refused(await edge.send("POST", "/token", { headers: [["Content-Type", type]], body: "{}" }), 415, "invalid_request");
+      refused(
+        await edge.send("POST", "/token", { headers: [["Content-Type", type]], body: "{}" }),
+        415,
+        "invalid_request",
+      );
     }
     refused(await edge.send("POST", "/token", { body: "a=b" }), 415, "invalid_request");
     assert.equal(edge.seen.oauth.length, 0);
@@ -121,7 +133,10 @@ describe("what is refused before any room is asked", () => {
 
   it("two Authorization headers, and two DPoP headers (RFC 9449 §4.3)", async (t) => {
     const edge = await startEdge(t);
-    const twice = (name: string): [string, string][] => [[name, "Basic eA=="], [name.toUpperCase(), "Basic eQ=="]];
+    const twice = (name: string): [string, string][] => [
+      [name, "Basic eA=="],
+      [name.toUpperCase(), "Basic eQ=="],
+    ];
     refused(await edge.form("/token", "a=b", twice("Authorization")), 400, "invalid_request");
     refused(await edge.form("/token", "a=b", twice("DPoP")), 400, "invalid_dpop_proof");
     assert.equal(edge.seen.oauth.length, 0);
@@ -188,7 +203,11 @@ describe("what is refused before any room is asked", () => {
 });
 
 describe("the face of an error", () => {
-  const face = async (t: Parameters<typeof startEdge>[0], thrown: unknown, headers: [string, string][] = []): Promise<Reply> => {
+  const face = async (
+    t: Parameters<typeof startEdge>[0],
+    thrown: unknown,
+    headers: [string, string][] = [],
+  ): Promise<Reply> => {
     const edge = await startEdge(t, { rooms: () => sts(() => Promise.reject(thrown)) });
     const reply = await edge.form("/token", "a=b", headers);
     assert.equal(edge.seen.refusals.length, 0, "the room has recorded its own refusals");
@@ -208,12 +227,21 @@ describe("the face of an error", () => {
   });
 
   it("names the scheme that was tried in a 401 (RFC 6749 §5.2)", async (t) => {
-    for (const [authorization, scheme] of [["Basic eA==", "Basic"], ["Bearer x", "Bearer"], ["DPoP x", "DPoP"]] as const) {
-      const reply = await face(t, new InvalidClientError({ reason: "client_unknown" }), [["Authorization", authorization]]);
+    for (const [authorization, scheme] of [
+      ["Basic eA==", "Basic"],
+      ["Bearer x", "Bearer"],
+      ["DPoP x", "DPoP"],
+    ] as const) {
+      const reply = await face(t, new InvalidClientError({ reason: "client_unknown" }), [
+        ["Authorization", authorization],
+      ]);
       refused(reply, 401, "invalid_client");
       assert.ok(String(reply.headers["www-authenticate"]).startsWith(`${scheme} `));
     }
-    assert.match(String((await face(t, new InvalidClientError({ reason: "client_missing" }))).headers["www-authenticate"]), /^Basic /);
+    assert.match(
+      String((await face(t, new InvalidClientError({ reason: "client_missing" }))).headers["www-authenticate"]),
+      /^Basic /,
+    );
   });
 
   it("brings the nonce that is asked for (RFC 9449 §8)", async (t) => {
@@ -272,7 +300,10 @@ describe("what is released leaves now or not at all (CONTRACT §2 rule 7)", () =
     const one = `POST /token HTTP/1.1\r\nHost: a\r\n${FORM.join(": ")}\r\nContent-Length: 3\r\n\r\na=b`;
     const last = one.replace("Host: a", "Host: a\r\nConnection: close");
     const answers = (await edge.bytes(one + last)).split("HTTP/1.1 ").slice(1);
-    assert.deepEqual(answers.map((text) => text.slice(0, 3)), ["200", "503"]);
+    assert.deepEqual(
+      answers.map((text) => text.slice(0, 3)),
+      ["200", "503"],
+    );
     assert.deepEqual([released, withheld], [1, 1]);
   });
 
@@ -288,13 +319,23 @@ describe("what is released leaves now or not at all (CONTRACT §2 rule 7)", () =
               client.destroy();
             });
             events.push("aborted");
-            return { ...GRANTED, release: () => (events.push("released"), true), withheld: () => resolve([...events, "withheld"]) };
+            return {
+              ...GRANTED,
+              release: () => (events.push("released"), true),
+              withheld: () => resolve([...events, "withheld"]),
+            };
           },
         } as Rooms["sts"],
       });
       let client: ReturnType<typeof httpRequest>;
       void startEdge(t, { rooms }).then((edge) => {
-        client = httpRequest({ host: "127.0.0.1", port: edge.listener.port, method: "POST", path: "/token", headers: ["Host", "a", ...FORM] });
+        client = httpRequest({
+          host: "127.0.0.1",
+          port: edge.listener.port,
+          method: "POST",
+          path: "/token",
+          headers: ["Host", "a", ...FORM],
+        });
         client.on("error", () => {});
         client.end("a=b");
       });

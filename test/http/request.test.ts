@@ -21,7 +21,11 @@ describe("the client's address", () => {
     const { clientOf } = createAddresses(["10.0.0.0/8", "fd00::/8", "192.0.2.7"]);
     assert.equal(clientOf(forwarded("10.1.2.3", "198.51.100.1")), "198.51.100.1");
     assert.equal(clientOf(forwarded("fd00::1", "198.51.100.1, 192.0.2.7, 10.0.0.9")), "198.51.100.1");
-    assert.equal(clientOf(forwarded("10.1.2.3", "1.1.1.1, 203.0.113.9")), "203.0.113.9", "what a client claims is not followed");
+    assert.equal(
+      clientOf(forwarded("10.1.2.3", "1.1.1.1, 203.0.113.9")),
+      "203.0.113.9",
+      "what a client claims is not followed",
+    );
     assert.equal(clientOf(forwarded("10.1.2.3", "2001:db8::5")), "2001:db8::5");
   });
 

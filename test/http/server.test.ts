@@ -78,14 +78,26 @@ describe("a listener", () => {
 
 describe("bytes that are no request", () => {
   const cases: [string, string, RegExp][] = [
-    ["headers of more than 16 KiB", `GET / HTTP/1.1\r\nHost: a\r\nX: ${"x".repeat(LIMITS.headerBytes)}\r\n\r\n`, /^HTTP\/1\.1 431 /],
+    [
+      "headers of more than 16 KiB",
+      `GET / HTTP/1.1\r\nHost: a\r\nX: ${"x".repeat(LIMITS.headerBytes)}\r\n\r\n`,
+      /^HTTP\/1\.1 431 /,
+    ],
     ["no HTTP at all", "hello\r\n\r\n", /^HTTP\/1\.1 400 /],
     ["no Host", "GET /livez HTTP/1.1\r\n\r\n", /^HTTP\/1\.1 400 /],
-    ["content length beside chunks", `${POST.replace("Host: a", "Host: a\r\nTransfer-Encoding: chunked")}`, /^HTTP\/1\.1 400 /],
+    [
+      "content length beside chunks",
+      `${POST.replace("Host: a", "Host: a\r\nTransfer-Encoding: chunked")}`,
+      /^HTTP\/1\.1 400 /,
+    ],
     ["two content lengths", `${POST.replace("Host: a", "Host: a\r\nContent-Length: 2")}`, /^HTTP\/1\.1 400 /],
     ["a blank before the colon", POST.replace("Host:", "Host :"), /^HTTP\/1\.1 400 /],
     ["a header continued on the next line", POST.replace("Host: a", "Host: a\r\n b"), /^HTTP\/1\.1 400 /],
-    ["an upgrade", "GET /livez HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", /^HTTP\/1\.1 501 /],
+    [
+      "an upgrade",
+      "GET /livez HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+      /^HTTP\/1\.1 501 /,
+    ],
   ];
   for (const [title, bytes, expected] of cases) {
     it(`${title} are refused, and the connection ends`, async (t) => {

@@ -40,6 +40,8 @@ export interface Answer {
 export interface World extends TestDatabase {
   readonly server: RunningServer;
   readonly url: string;
+  /** The owner's URL of the database. */
+  readonly databaseUrl: string;
   readonly clock: HandClock;
   readonly workloads: TestIssuer;
   readonly humans: TestIssuer;
@@ -150,6 +152,7 @@ export async function world(
     ...database,
     server,
     url: server.url,
+    databaseUrl: database.url,
     clock,
     workloads,
     humans,

@@ -47,7 +47,7 @@ describe("the log", () => {
     const [line] = lines("info", (log) =>
       log.warn("refused", { err: new InvalidRequestError({ reason: "token_expired" }) }),
     );
-    assert.equal((line?.["err"] as { reason: string }).reason, "token_expired");
+    assert.equal((line?.["err"] as { reason: string } | undefined)?.reason, "token_expired");
   });
 
   it("survives thrown values that are no errors, and circles of causes", () => {

@@ -20,12 +20,12 @@ describe("metrics", () => {
 
   it("count for their own server only", async () => {
     const [a, b] = [createMetrics({ version: "1" }), createMetrics({ version: "1" })];
-    a.tokenRequests.inc({ grant: "client_credentials", result: "issued" });
+    a.tokenRequests.inc({ grant: "client_credentials", result: "granted" });
     a.httpRequestSeconds.labels("/token", "200").observe(0.003);
-    assert.ok((await a.render()).includes('ephor_token_requests_total{grant="client_credentials",result="issued"} 1'));
+    assert.ok((await a.render()).includes('ephor_token_requests_total{grant="client_credentials",result="granted"} 1'));
     assert.ok(
       (await a.render()).includes('ephor_http_request_seconds_bucket{le="0.005",route="/token",status="200"} 1'),
     );
-    assert.ok(!(await b.render()).includes('result="issued"'));
+    assert.ok(!(await b.render()).includes('result="granted"'));
   });
 });

@@ -17,7 +17,11 @@ export const documentRoutes: readonly Route[] = [
     handle: ({ house }) => ({
       status: 200,
       text: printOpenApi(house.openApi()),
-      headers: { "Content-Type": "application/json", "Cache-Control": "public, max-age=300", "Access-Control-Allow-Origin": "*" },
+      headers: {
+        "Content-Type": "application/json",
+        "Cache-Control": "public, max-age=300",
+        "Access-Control-Allow-Origin": "*",
+      },
     }),
   }),
   route({
@@ -27,7 +31,9 @@ export const documentRoutes: readonly Route[] = [
     summary: "This document as a page",
     tag: "Documents",
     auth: "none",
-    responses: { 200: { description: "A page that fetches nothing from elsewhere.", body: z.string(), contentType: "text/html" } },
+    responses: {
+      200: { description: "A page that fetches nothing from elsewhere.", body: z.string(), contentType: "text/html" },
+    },
     handle: ({ house }) => ({
       status: 200,
       text: docsPage(house.openApi()),

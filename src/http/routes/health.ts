@@ -47,7 +47,11 @@ export const healthRoutes: readonly Route[] = [
     },
     async handle({ house, request }) {
       if (house.hasMetricsListener || !request.isLocal) throw new ProblemError("not_found");
-      return { status: 200, text: await house.metrics.render(), headers: { "Content-Type": house.metrics.contentType } };
+      return {
+        status: 200,
+        text: await house.metrics.render(),
+        headers: { "Content-Type": house.metrics.contentType },
+      };
     },
   }),
 ];

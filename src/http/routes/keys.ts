@@ -9,7 +9,8 @@ export const keyRoutes: readonly Route[] = [
     path: "/v1/keys/rotate",
     operationId: "rotateKeys",
     summary: "Rotate the token keys now",
-    description: "The next key becomes the active one; the retired one verifies until the last token it signed has expired.",
+    description:
+      "The next key becomes the active one; the retired one verifies until the last token it signed has expired.",
     tag: "Keys",
     auth: "operator",
     body: rotateRequest,

@@ -53,7 +53,10 @@ export const killRoutes: readonly Route[] = [
     tag: "Kill",
     auth: { scope: "read" },
     params: z.strictObject({ id: anyId }),
-    responses: { 200: { description: "The receipt as it stands now.", body: killReceipt }, 404: { description: "No such kill." } },
+    responses: {
+      200: { description: "The receipt as it stands now.", body: killReceipt },
+      404: { description: "No such kill." },
+    },
     async handle({ rooms, params, caller, request }) {
       const receipt = await rooms.kills.read(params.id, { caller, request });
       if (receipt === undefined) throw new ProblemError("not_found");

@@ -33,7 +33,10 @@ export const ledgerRoutes: readonly Route[] = [
     tag: "Ledger",
     auth: { scope: "read" },
     params: z.strictObject({ id: anyId }),
-    responses: { 200: { description: "Whatever the id names.", body: whoAnswer }, 404: { description: "Nothing that we know." } },
+    responses: {
+      200: { description: "Whatever the id names.", body: whoAnswer },
+      404: { description: "Nothing that we know." },
+    },
     async handle({ rooms, params, caller, request }) {
       const who = await rooms.ledger.who(params.id, { caller, request });
       if (who.matches.length === 0) throw new ProblemError("not_found");

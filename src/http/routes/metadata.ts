@@ -1,5 +1,9 @@
 import { z } from "zod";
-import { jwksShape, resourceMetadata as resourceMetadataShape, serverMetadata as serverMetadataShape } from "../../api/metadata.ts";
+import {
+  jwksShape,
+  resourceMetadata as resourceMetadataShape,
+  serverMetadata as serverMetadataShape,
+} from "../../api/metadata.ts";
 import { oauthErrorShape } from "../../api/oauth-token.ts";
 import { ProblemError } from "../../api/problem.ts";
 import { objectName } from "../../api/scalars.ts";
@@ -101,7 +105,8 @@ export const metadataRoutes: readonly Route[] = [
     path: "/authorize",
     operationId: "authorize",
     summary: "Nobody signs in here",
-    description: "Published because MCP clients refuse metadata without it. Always answers `unsupported_response_type`.",
+    description:
+      "Published because MCP clients refuse metadata without it. Always answers `unsupported_response_type`.",
     tag: "Metadata",
     auth: "none",
     responses: { 400: { description: "Always.", body: oauthErrorShape } },

@@ -1,4 +1,11 @@
-import { introspectAnswer, introspectForm, oauthErrorShape, revokeForm, tokenAnswer, tokenForm } from "../../api/oauth-token.ts";
+import {
+  introspectAnswer,
+  introspectForm,
+  oauthErrorShape,
+  revokeForm,
+  tokenAnswer,
+  tokenForm,
+} from "../../api/oauth-token.ts";
 import type { FormRoute, ResponseSpec } from "../route.ts";
 
 const error = (description: string): ResponseSpec => ({ description, body: oauthErrorShape });
@@ -37,7 +44,7 @@ export const formRoutes: readonly FormRoute[] = [
     tag: "OAuth",
     auth: "client",
     form: introspectForm,
-    responses: { 200: { description: "Its claims, or `{\"active\":false}`.", body: introspectAnswer }, ...ERRORS },
+    responses: { 200: { description: 'Its claims, or `{"active":false}`.', body: introspectAnswer }, ...ERRORS },
   },
   {
     method: "POST",

@@ -13,7 +13,8 @@ export const taskRoutes: readonly Route[] = [
     path: "/v1/tasks",
     operationId: "openTask",
     summary: "Open a task",
-    description: "The agent proves itself by its own workload token, a `private_key_jwt` assertion or a token for this API, as Bearer.",
+    description:
+      "The agent proves itself by its own workload token, a `private_key_jwt` assertion or a token for this API, as Bearer.",
     tag: "Tasks",
     auth: "agent",
     body: taskRequest,
@@ -44,6 +45,7 @@ export const taskRoutes: readonly Route[] = [
     auth: "agent",
     params,
     responses: { 200: { description: "What ended.", body: taskCompleted }, 404: { description: "No task of yours." } },
-    handle: async ({ rooms, params: { txn }, caller, request }) => ok(await rooms.tasks.complete(txn, { caller, request })),
+    handle: async ({ rooms, params: { txn }, caller, request }) =>
+      ok(await rooms.tasks.complete(txn, { caller, request })),
   }),
 ];

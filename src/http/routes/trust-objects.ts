@@ -24,15 +24,15 @@ const anySpec = z.record(z.string(), z.unknown());
 
 type Kind = (typeof trustKinds)[number];
 
-function routesOf(kind: Kind): readonly Route[] {
-  const singular = kind.slice(0, -1);
-  const Name = singular.charAt(0).toUpperCase() + singular.slice(1);
-  const common = { tag: "Trust", auth: { scope: "trust" } } as const;
+/** `agents` → `Agent`. */
+const nameOf = (kind: Kind): string => kind.charAt(0).toUpperCase() + kind.slice(1, -1);
+
+function readRoutes(kind: Kind): readonly Route[] {
   return [
     route({
       method: "GET",
       path: `/v1/${kind}`,
-      operationId: `list${Name}s`,
+      operationId: `list${nameOf(kind)}s`,
       summary: `List ${kind}`,
       tag: "Trust",
       auth: { scope: "read" },
@@ -44,7 +44,7 @@ function routesOf(kind: Kind): readonly Route[] {
     route({
       method: "GET",
       path: `/v1/${kind}/{name}`,
-      operationId: `get${Name}`,
+      operationId: `get${nameOf(kind)}`,
       summary: `Read one of the ${kind}`,
       tag: "Trust",
       auth: { scope: "read" },
@@ -56,14 +56,18 @@ function routesOf(kind: Kind): readonly Route[] {
         return ok(object);
       },
     }),
+  ];
+}
+
+function writeRoutes(kind: Kind): readonly Route[] {
+  const common = { path: `/v1/${kind}/{name}`, tag: "Trust", auth: { scope: "trust" }, params } as const;
+  return [
     route({
       ...common,
       method: "PUT",
-      path: `/v1/${kind}/{name}`,
-      operationId: `put${Name}`,
+      operationId: `put${nameOf(kind)}`,
       summary: `Make or replace one of the ${kind}`,
       description: "The body is what the trust file holds under this name.",
-      params,
       body: anySpec,
       bodyDocument: trustSpecs[kind],
       responses: {
@@ -80,10 +84,8 @@ function routesOf(kind: Kind): readonly Route[] {
     route({
       ...common,
       method: "DELETE",
-      path: `/v1/${kind}/{name}`,
-      operationId: `delete${Name}`,
+      operationId: `delete${nameOf(kind)}`,
       summary: kind === "grants" ? "Take a grant away" : `Remove one of the ${kind}; that is a kill of it`,
-      params,
       responses: { 200: { description: "It is gone.", body: trustDeleted }, 404: NOT_FOUND },
       async handle({ rooms, params: { name }, caller, request }) {
         const deleted = await rooms.registry.delete({ kind, name }, { caller, request });
@@ -96,7 +98,7 @@ function routesOf(kind: Kind): readonly Route[] {
 
 /** Issuers, agents, resources and grants, one by one or by a whole file (CONTRACT §4). */
 export const trustRoutes: readonly Route[] = [
-  ...trustKinds.flatMap(routesOf),
+  ...trustKinds.flatMap((kind) => [...readRoutes(kind), ...writeRoutes(kind)]),
   route({
     method: "PUT",
     path: "/v1/agents/{name}/status",
@@ -119,7 +121,8 @@ export const trustRoutes: readonly Route[] = [
     path: "/v1/apply",
     operationId: "applyTrustFile",
     summary: "Plan or apply a trust file",
-    description: "All or nothing. The source owns only the objects it made; removing an agent, issuer or resource is a kill of it.",
+    description:
+      "All or nothing. The source owns only the objects it made; removing an agent, issuer or resource is a kill of it.",
     tag: "Trust",
     auth: { scope: "trust" },
     body: applyRequest,

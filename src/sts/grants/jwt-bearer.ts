@@ -30,7 +30,9 @@ export const jwtBearer: Grant = {
 
 /** By its `typ` alone: each kind of token has its own, and nothing else is concluded from it. */
 function isIdJag(assertion: string): boolean {
-  return readJws(assertion, { maxBytes: OUTSIDE_TOKEN_MAX_BYTES }).header.typ?.toLowerCase() === ID_JAG_TYP;
+  const { typ } = readJws(assertion, { maxBytes: OUTSIDE_TOKEN_MAX_BYTES }).header;
+  // RFC 7515 §4.1.9: `application/` may be left out.
+  return typ?.toLowerCase().replace(/^application\//, "") === ID_JAG_TYP;
 }
 
 async function byWorkload(deps: StsDeps, context: Context, assertion: string): Promise<Proof> {

@@ -1,0 +1,21 @@
+/**
+ * The room `cli` owns the commands: what they are called, what they print, how they end. It decides nothing: every verb but
+ * `serve`, `demo` and `doctor` is a client of the HTTP API. Nobody imports it; `scripts/ephor.mjs` starts this file.
+ */
+import { runCli } from "./run.ts";
+
+for (const stream of [process.stdout, process.stderr]) {
+  // Whoever read our output has read enough (`| head`).
+  stream.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code === "EPIPE") process.exit(process.exitCode ?? 0);
+    throw error;
+  });
+}
+
+process.exitCode = await runCli(process.argv.slice(2), {
+  out: (text) => process.stdout.write(text),
+  talk: (text) => process.stderr.write(text),
+  isOutTerminal: process.stdout.isTTY === true,
+  isTalkTerminal: process.stderr.isTTY === true,
+  surroundings: {},
+});

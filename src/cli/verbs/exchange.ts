@@ -1,0 +1,108 @@
+import { readIssuer } from "../../sdk/client/api.ts";
+import { exchange, type Exchanged, type ExchangeOrder, type Proof, type TypedToken } from "../../sdk/client/exchange.ts";
+import { ApiError } from "../../sdk/client/errors.ts";
+import { findPlatformToken, readTokenFile } from "../../sdk/client/platform-token.ts";
+import type { CliContext } from "../context.ts";
+import { CliFailure, EXIT, type ExitCode } from "../exit-code.ts";
+
+/** What `ephor exchange` is told. */
+export interface ExchangeOptions {
+  readonly resource?: string;
+  /** Another agent, to hand the work to. */
+  readonly to?: string;
+  readonly scope: readonly string[];
+  readonly purpose?: string;
+  readonly ttl?: string;
+  readonly tokenFile?: string;
+  /** An agent with a key of its own on this machine. */
+  readonly as?: string;
+  readonly audience?: string;
+  readonly subjectTokenFile?: string;
+  readonly subjectTokenType: string;
+  readonly onBehalfOf?: string;
+  readonly task?: string;
+  readonly traceparent?: string;
+}
+
+const SUBJECT_TYPES: Readonly<Record<string, TypedToken["type"]>> = { jwt: "jwt", id_token: "idToken", access_token: "accessToken" };
+/** Longest purpose, in characters, as the server has it. */
+const MAX_PURPOSE = 200;
+const FILE_PREFIX = "token-file:";
+
+/** `ephor exchange`: this workload's token, and perhaps somebody's behalf, for an access token of less than a minute. */
+export async function exchangeVerb(context: CliContext, options: ExchangeOptions): Promise<ExitCode> {
+  const ttlSeconds = readTtl(options.ttl);
+  checkUsage(options);
+  const subject = await readSubject(options);
+  const order: ExchangeOrder = {
+    proof: await readProof(context, options),
+    subject,
+    target: await targetOf(context, options),
+    scopes: options.scope,
+    purpose: options.purpose,
+    ttlSeconds,
+    traceparent: options.traceparent,
+  };
+  let answer: Exchanged;
+  try {
+    answer = await exchange(context.settings.url, order);
+  } catch (error) {
+    throw asUnauthenticated(error);
+  }
+  if (context.isJson) context.printJson(answer);
+  else context.print(answer.access_token);
+  return EXIT.done;
+}
+
+function usage(message: string): CliFailure {
+  return new CliFailure(message, { exitCode: EXIT.wrongUsage });
+}
+
+function checkUsage(options: ExchangeOptions): void {
+  if ((options.resource === undefined) === (options.to === undefined)) throw usage("name one target: --resource, or --to AGENT");
+  const subjects = [options.subjectTokenFile, options.onBehalfOf, options.task].filter((one) => one !== undefined);
+  if (subjects.length > 1) throw usage("--subject-token-file, --on-behalf-of and --task exclude each other");
+  if (options.as !== undefined && options.tokenFile !== undefined) throw usage("--as and --token-file exclude each other");
+  if (!Object.hasOwn(SUBJECT_TYPES, options.subjectTokenType)) throw usage("--subject-token-type: write jwt, id_token or access_token");
+  if (options.purpose !== undefined && [...options.purpose].length > MAX_PURPOSE) throw usage(`--purpose: at most ${MAX_PURPOSE} characters`);
+}
+
+function readTtl(text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  const seconds = /^\d{1,2}$/.test(text) ? Number(text) : 0;
+  if (seconds < 1 || seconds > 59) throw usage("--ttl: whole seconds, 1 to 59; no token lives a minute");
+  return seconds;
+}
+
+async function readSubject(options: ExchangeOptions): Promise<TypedToken | undefined> {
+  if (options.task !== undefined) return { token: options.task, type: "task" };
+  const behalf = options.onBehalfOf?.startsWith(FILE_PREFIX) === true ? options.onBehalfOf.slice(FILE_PREFIX.length) : options.onBehalfOf;
+  const path = options.subjectTokenFile ?? behalf;
+  if (path === undefined) return undefined;
+  return { token: await readTokenFile(path), type: SUBJECT_TYPES[options.subjectTokenType] ?? "jwt" };
+}
+
+async function readProof(context: CliContext, options: ExchangeOptions): Promise<Proof> {
+  if (options.as !== undefined) {
+    const { makeAssertion } = await import("./agent-key.ts");
+    return { clientAssertion: await makeAssertion(context, options.as, options.audience) };
+  }
+  const { env, url } = context.settings;
+  const found = await findPlatformToken({ env, audience: options.audience ?? url, file: options.tokenFile });
+  if (!context.isJson && context.io.isTalkTerminal) context.say(`using the workload token of ${found.source}`);
+  return { workloadToken: found.token };
+}
+
+async function targetOf(context: CliContext, options: ExchangeOptions): Promise<string> {
+  if (options.to === undefined) return options.resource ?? "";
+  return `${await readIssuer(context.settings.url)}/agents/${options.to}`;
+}
+
+/** At `/token` a bad, expired or killed subject or actor is `invalid_request` (RFC 8693 §2.2.2); our form itself is right. */
+function asUnauthenticated(error: unknown): unknown {
+  if (!(error instanceof ApiError) || error.code !== "invalid_request") return error;
+  return new CliFailure(`refused: ${error.message} The server's audit says which (ephor audit --decision refused).`, {
+    exitCode: EXIT.unauthenticated,
+    cause: error,
+  });
+}

@@ -1,0 +1,119 @@
+import type { AuditEvent, AuditPage, AuditVerdict } from "../../api/audit.ts";
+import type { Chain } from "../../api/chains.ts";
+import type { Who } from "../../api/who.ts";
+import { chainTree } from "../chain-tree.ts";
+import type { CliContext } from "../context.ts";
+import { EXIT, type ExitCode } from "../exit-code.ts";
+import { nowSeconds, readMoment, shownInstant } from "../moments.ts";
+import { printable, printableJson } from "../printable.ts";
+
+/** Filters as the command line has them; the names are the API's. */
+export interface LedgerFilters {
+  readonly since?: string;
+  readonly until?: string;
+  readonly type?: string;
+  readonly decision?: string;
+  readonly reason?: string;
+  readonly agent?: string;
+  readonly sub?: string;
+  readonly resource?: string;
+  readonly txn?: string;
+  readonly jti?: string;
+  readonly trace?: string;
+}
+
+/** `ephor chain TXN`: a task with all its agents and tokens. */
+export async function chain(context: CliContext, txn: string): Promise<ExitCode> {
+  const found = await context.api.get<Chain>(`/v1/chains/${encodeURIComponent(txn)}`);
+  if (context.isJson) context.printJson(found);
+  else context.print(...chainTree(found));
+  return EXIT.done;
+}
+
+/** `ephor who ID`: who is behind an id. */
+export async function who(context: CliContext, id: string): Promise<ExitCode> {
+  const answer = await context.api.get<Who>(`/v1/who/${encodeURIComponent(id)}`);
+  if (context.isJson) context.printJson(answer);
+  else context.print(...answer.matches.flatMap(shownMatch));
+  return EXIT.done;
+}
+
+function shownMatch(match: Who["matches"][number]): string[] {
+  const facts: [string, string | undefined][] = [
+    ["on behalf of", match.sub],
+    ["by", match.path?.join(" → ")],
+    ["owner", match.owner],
+    ["purpose", match.purpose],
+    ["resource", match.resource],
+    ["scopes", match.scopes?.join(" ")],
+    ["chain", match.txn],
+    ["token", match.kind === "jti" ? undefined : match.jti],
+    ["at", match.at === undefined ? undefined : shownInstant(match.at)],
+    ["until", match.exp === undefined ? undefined : shownInstant(match.exp)],
+  ];
+  const head = [match.kind, match.status ?? ""].join(" ").trim();
+  return [head, ...facts.flatMap(([word, value]) => (value === undefined ? [] : [`  ${word.padEnd(13)}${printable(value)}`]))];
+}
+
+/** `ephor audit`: events, newest first. */
+export async function audit(context: CliContext, filters: LedgerFilters, limit: number): Promise<ExitCode> {
+  const page = await context.api.get<AuditPage>("/v1/audit", { ...queryOf(filters), limit });
+  if (context.isJson) context.printJson(page);
+  else context.print(...page.events.map(shownEvent));
+  if (page.next !== undefined) context.say(`older ones: --until, or a larger --limit (now ${limit})`);
+  return EXIT.done;
+}
+
+function shownEvent(event: AuditEvent): string {
+  const facts: [string, string | undefined][] = [
+    ["agent", event.agent],
+    ["sub", event.sub],
+    ["resource", event.resource],
+    ["txn", event.txn],
+    ["jti", event.jti],
+    ["trace", event.trace_id],
+  ];
+  const decision = event.reason === undefined ? event.decision : `${event.decision} (${event.reason})`;
+  return [event.at, event.type, decision, ...facts.flatMap(([word, value]) => (value === undefined ? [] : [`${word}=${value}`]))]
+    .map(printable)
+    .join("  ");
+}
+
+/** `ephor audit export`: every event as a line of JSON, oldest first, as it comes. */
+export async function exportAudit(context: CliContext, filters: LedgerFilters, format: string | undefined): Promise<ExitCode> {
+  for await (const line of context.api.lines("/v1/audit/export", { ...queryOf(filters), format })) {
+    // Into a file every byte as it is; on a terminal nothing that it would obey.
+    context.io.out(`${context.io.isOutTerminal ? printableJson(line) : line}\n`);
+  }
+  return EXIT.done;
+}
+
+/** `ephor audit verify`: checks the hash chain and its signed heads; fails when anything does not fit. */
+export async function verifyAudit(context: CliContext): Promise<ExitCode> {
+  const verdict = await context.api.get<AuditVerdict>("/v1/audit/verify");
+  if (context.isJson) context.printJson(verdict);
+  else context.print(...shownVerdict(verdict));
+  return verdict.ok === true ? EXIT.done : EXIT.failed;
+}
+
+function shownVerdict(verdict: AuditVerdict): string[] {
+  const size = `${verdict.events} events in ${verdict.streams.length} streams, ${verdict.heads} signed heads`;
+  if (verdict.ok) return [`ok: ${size}`];
+  return [
+    `NOT OK: ${size}`,
+    ...verdict.problems.map((problem) => {
+      const place = [problem.stream, problem.seq, problem.head === undefined ? undefined : `head ${problem.head}`].filter((part) => part !== undefined);
+      return `  ${printable([place.join(" "), problem.kind, problem.detail].join(": "))}`;
+    }),
+  ];
+}
+
+function queryOf(filters: LedgerFilters): Record<string, string | number | undefined> {
+  const { since, until, ...rest } = filters;
+  const now = nowSeconds();
+  return {
+    ...rest,
+    ...(since !== undefined && { since: readMoment(since, "--since", now) }),
+    ...(until !== undefined && { until: readMoment(until, "--until", now) }),
+  };
+}

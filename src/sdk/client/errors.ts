@@ -1,0 +1,58 @@
+/** One thing that the server found wrong in a body or a file. */
+export interface ApiErrorEntry {
+  readonly path: string;
+  readonly line?: number;
+  readonly detail: string;
+  readonly mend?: string;
+}
+
+/**
+ * The server answered, and refused. Carries what the protocols say about an error (`error` and `error_description`, or a
+ * problem's code, title and detail) and nothing else of the body, so that a message never shows a token.
+ *
+ * @see RFC 6749 §5.2, RFC 9457
+ */
+export class ApiError extends Error {
+  override readonly name = "ApiError";
+  readonly status: number;
+  /** An OAuth error code or a problem's code; `http_<status>` where the answer was neither. */
+  readonly code: string;
+  readonly detail: string | undefined;
+  readonly entries: readonly ApiErrorEntry[];
+  /** By which the server's operator finds the request in log and ledger. */
+  readonly requestId: string | undefined;
+
+  constructor(facts: { status: number; code: string; detail?: string | undefined; entries?: readonly ApiErrorEntry[]; requestId?: string | undefined }) {
+    super(facts.detail === undefined ? facts.code : `${facts.code}: ${facts.detail}`);
+    this.status = facts.status;
+    this.code = facts.code;
+    this.detail = facts.detail;
+    this.entries = facts.entries ?? [];
+    this.requestId = facts.requestId;
+  }
+}
+
+/** Why there is no answer. */
+export type ConnectionFault =
+  /** Nobody listens there, or the name is unknown: the request was not sent. */
+  | "unreachable"
+  /** The connection broke, or the answer did: whatever was asked for may have happened. */
+  | "interrupted"
+  /** The same, by our own patience. */
+  | "timeout"
+  /** A whole answer came, and it is not one of Ephor's. */
+  | "not_ephor";
+
+/** There is no answer that can be used. */
+export class ConnectionError extends Error {
+  override readonly name = "ConnectionError";
+  readonly fault: ConnectionFault;
+  /** False only where the request certainly did not reach the server. */
+  readonly isOutcomeUnknown: boolean;
+
+  constructor(fault: ConnectionFault, options?: { cause?: unknown }) {
+    super(fault, options);
+    this.fault = fault;
+    this.isOutcomeUnknown = fault !== "unreachable";
+  }
+}
