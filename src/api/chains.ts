@@ -18,6 +18,23 @@ const chainToken = component(
   }),
 );
 
+/** Something that was asked for in a task and refused. */
+const chainRefusal = component(
+  "ChainRefusal",
+  z.strictObject({
+    at: epochSeconds,
+    agent: z.string().optional(),
+    type: z.string(),
+    reason: z.string(),
+    resource: z.string().optional(),
+    scopes: z.array(z.string()).optional(),
+    event_id: z.string(),
+  }),
+);
+
+/** Something that was asked for in a task and refused. */
+export type ChainRefusal = z.output<typeof chainRefusal>;
+
 /** One agent's place in a task, with what it was given and what lies below it. */
 export interface ChainNode {
   node: string;
@@ -27,6 +44,7 @@ export interface ChainNode {
   made_at: number;
   ended_at?: number | undefined;
   tokens: z.output<typeof chainToken>[];
+  refusals: ChainRefusal[];
   children: ChainNode[];
 }
 
@@ -41,6 +59,7 @@ export const chainNode: z.ZodType<ChainNode> = component(
     made_at: epochSeconds,
     ended_at: epochSeconds.optional(),
     tokens: z.array(chainToken),
+    refusals: z.array(chainRefusal),
     get children() {
       return z.array(chainNode);
     },
@@ -62,6 +81,9 @@ export const chain = component(
     ended_at: epochSeconds.optional(),
     trace_id: z.string().optional(),
     kill_ids: z.array(z.string()).describe("The kills that cover it."),
+    email: z.string().optional().describe("The human's address, where their issuer told one. No other claim leaves."),
+    refusals: z.array(chainRefusal).describe("Refusals of agents that have no place in the task."),
+    truncated: z.boolean().optional().describe("True where older events or some nodes were left out."),
     root: chainNode,
   }),
 );

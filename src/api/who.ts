@@ -18,6 +18,8 @@ const whoMatch = component(
     at: epochSeconds.optional(),
     exp: epochSeconds.optional(),
     status: z.enum(["live", "open", "ended", "expired", "killed"]).optional(),
+    grants: z.array(z.string()).optional().describe("Names of the grants that allowed it."),
+    owners: z.record(z.string(), z.string()).optional().describe("Who answers for each agent of the path, as recorded then."),
     event_id: z.string().optional(),
   }),
 );

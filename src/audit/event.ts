@@ -2,8 +2,6 @@
  * The room `audit` owns the ledger: one durable event for every decision, linked by hashes, tied together by signed
  * heads. It does not decide anything. `authz` appends grants through the gate; other rooms record refusals and notes here.
  */
-import type { Facts } from "../core/oauth/errors.ts";
-
 /** What happened. The list grows with the rooms. */
 export type EventType =
   | "token.issue"
@@ -62,7 +60,7 @@ export interface EventRow {
 }
 
 /** Longest string in an event, in characters: longer ones are cut, and say so. */
-const MAX_STRING = 1_024;
+const MAX_STRING = 8_192;
 
 /**
  * Makes the row. The body is the exact text that is hashed, one line of JSON.
@@ -116,11 +114,6 @@ function besideKeys(facts: EventDraft["facts"]): EventDraft["facts"] {
     );
   }
   return facts;
-}
-
-/** Facts of a refusal as event values. */
-export function factsOf(facts: Facts): Record<string, EventValue> {
-  return { ...facts };
 }
 
 /** PostgreSQL stores neither NUL nor lone surrogates; a row that cannot be stored would take its batch with it. */

@@ -27,9 +27,16 @@ export interface Recorder {
  * Refusals travel in batches of their own, on a connection and a stream of their own.
  *
  * @param deps.ids makes the ids of events; shared with the gate, so that they sort as they happened
+ * @param deps.trustVersion the trust that was in force; in every event, so that a refusal can be explained later (INV-29)
  */
-export function createRecorder(deps: { db: Db; clock: DatabaseClock; replica: string; ids?: Ulids }): Recorder {
-  const { db, clock, replica, ids = createUlids() } = deps;
+export function createRecorder(deps: {
+  db: Db;
+  clock: DatabaseClock;
+  replica: string;
+  ids?: Ulids;
+  trustVersion?: () => number;
+}): Recorder {
+  const { db, clock, replica, ids = createUlids(), trustVersion } = deps;
   const connection = db.dedicated("recorder");
   const stream = createStream(connection, { replica, name: "notes", clock });
 
@@ -57,7 +64,8 @@ export function createRecorder(deps: { db: Db; clock: DatabaseClock; replica: st
   const lane = createLane(send);
   const make = (draft: EventDraft, decision: EventRow["decision"], reason?: Reason): EventRow => {
     const atMs = Math.floor(clock.nowMs());
-    return eventRow(draft, { id: `evt_${ids(atMs)}`, atMs, replica }, { decision, reason });
+    const facts = trustVersion === undefined ? draft.facts : { trust_version: trustVersion(), ...draft.facts };
+    return eventRow({ ...draft, facts }, { id: `evt_${ids(atMs)}`, atMs, replica }, { decision, reason });
   };
   return {
     refused: (draft, reason) => lane.submit(make(draft, "refused", reason)),

@@ -1,3 +1,4 @@
+import type { EventDraft } from "../audit/event.ts";
 import type { Recorder } from "../audit/recorder.ts";
 import { Permit } from "../core/permit.ts";
 import { TemporarilyUnavailableError } from "../core/oauth/errors.ts";
@@ -44,11 +45,23 @@ export function createAuthorizer(deps: {
 }): Authorizer {
   const { gate, recorder, clock } = deps;
 
+  /** What each permit was recorded as, for the second event of one that is not used after all. */
+  const events = new WeakMap<Permit, EventDraft>();
+
   function withheld(permit: Permit): void {
     // Told as a second event; if even that fails, the grant stands as recorded and nothing was released.
+    const granted = events.get(permit);
     recorder
       .noted(
-        { type: "release.withheld", agent: permit.actor, resource: permit.target, facts: { of: permit.eventId } },
+        {
+          type: "release.withheld",
+          agent: permit.actor,
+          resource: granted?.resource,
+          sub: granted?.sub,
+          txn: granted?.txn,
+          jti: granted?.jti,
+          facts: { of: permit.eventId },
+        },
         "permit_lapsed",
       )
       .catch(() => {});
@@ -62,6 +75,7 @@ export function createAuthorizer(deps: {
       eventId: verdict.eventId,
       lapsesAtMs: verdict.sentAtMs + PERMIT_LIFE_MS,
     });
+    events.set(permit, ask.event);
     if (!permit.isLive(clock.monotonicMs()) || !deps.mayRelease()) {
       withheld(permit);
       throw new TemporarilyUnavailableError({ reason: "permit_lapsed" });

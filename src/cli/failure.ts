@@ -1,3 +1,4 @@
+import { NoOperatorKeyError } from "../config/cli.ts";
 import { ConfigError } from "../config/error.ts";
 import { ApiError, ConnectionError, type ApiErrorEntry } from "../sdk/client/errors.ts";
 import { PlatformTokenError } from "../sdk/client/platform-token.ts";
@@ -10,6 +11,7 @@ const UNAUTHENTICATED = new Set(["invalid_client", "invalid_token", "invalid_gra
 /** How a command that threw ends. */
 export function exitCodeOf(error: unknown): ExitCode {
   if (error instanceof CliFailure) return error.exitCode;
+  if (error instanceof NoOperatorKeyError) return EXIT.unauthenticated;
   if (error instanceof ConfigError) return EXIT.wrongUsage;
   if (error instanceof PlatformTokenError) return EXIT.unauthenticated;
   if (!(error instanceof ApiError)) return EXIT.failed;
@@ -35,7 +37,8 @@ export function explain(error: unknown, url: string | undefined): string[] {
 }
 
 function explainRefusal(error: ApiError): string[] {
-  const hint = error.status === 401 ? " Is the key the one of this server?" : "";
+  if (/^http_5/.test(error.code)) return [`the server is not ready (${error.status}): it starts, stops, or is away behind a proxy; try again`];
+  const hint = error.code === "invalid_token" ? " Is the operator key the one of this server?" : "";
   const request = error.requestId === undefined ? "" : ` [request ${error.requestId}]`;
   return [`refused: ${error.message}${hint}${request}`, ...error.entries.map((entry) => `  ${placed(entry)}`)];
 }

@@ -1,7 +1,6 @@
 import { readFileSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { BadValue, ConfigError } from "./error.ts";
-import type { ConfigProblem } from "./error.ts";
 import { HiddenText } from "./hidden.ts";
 import { isWorldReadable, readSecretFile } from "./resolve.ts";
 import type { ConfigFiles, Environment } from "./resolve.ts";
@@ -20,10 +19,13 @@ export interface CliSettings {
   /**
    * `EPHOR_OPERATOR_KEY`, its `_FILE`, then `operator-key` in the data folder; looked for only when it is needed.
    *
-   * @throws {ConfigError} when none of the three is there, or a file is readable by everybody
+   * @throws {NoOperatorKeyError} when none of the three is there, or a file is readable by everybody
    */
   operatorKey(): HiddenText;
 }
+
+/** There is no operator key here, or none that may be used. */
+export class NoOperatorKeyError extends ConfigError {}
 
 /** What `readCliSettings` reads; in tests all of it is handed in. */
 export interface CliInput {
@@ -78,10 +80,10 @@ function findOperatorKey(
   const path = named === undefined ? join(dataDirectory, "operator-key") : resolve(workingDirectory, named);
   const key = named === undefined ? path : "EPHOR_OPERATOR_KEY_FILE";
   if (isWorldReadable(path, files))
-    throw refuse(key, "is a key file that every user of this machine can read", "Run chmod 600 on it");
+    throw noKey(key, "is a key file that every user of this machine can read", "Run chmod 600 on it");
   const text = readSecretFile(path, files);
   if (text !== undefined) return checked(text, key);
-  throw refuse(
+  throw noKey(
     named === undefined ? "EPHOR_OPERATOR_KEY" : key,
     named === undefined
       ? `is not set, and ${path} cannot be read`
@@ -95,13 +97,16 @@ function checked(text: string, key: string): HiddenText {
     return new HiddenText(parseOperatorKey(text));
   } catch (error) {
     if (!(error instanceof BadValue)) throw error;
-    throw refuse(key, error.problem, error.mend);
+    throw noKey(key, error.problem, error.mend);
   }
 }
 
+function noKey(key: string, problem: string, mend: string): NoOperatorKeyError {
+  return new NoOperatorKeyError([{ key, problem, mend }]);
+}
+
 function refuse(key: string, problem: string, mend: string): ConfigError {
-  const only: ConfigProblem = { key, problem, mend };
-  return new ConfigError([only]);
+  return new ConfigError([{ key, problem, mend }]);
 }
 
 const diskFiles: ConfigFiles = {

@@ -87,6 +87,8 @@ export interface EdgeRefusal {
   readonly requestId: string;
   readonly route: string;
   readonly remoteAddress: string;
+  /** Who asked, where that was proved. */
+  readonly agent?: string;
 }
 
 /**

@@ -84,9 +84,15 @@ function serve(c: Ctx, { deps, route }: { deps: RouterDeps; route: Route }): Pro
       rooms: deps.rooms,
       request: facts,
     });
-    const params = route.params === undefined ? undefined : checkShape(route.params, c.req.param(), "path");
-    const query = readQuery(c, route);
-    const body = await readRequestBody(incoming, route);
+    const { params, query, body } = await readShapes(c, route).catch((error: unknown) => {
+      // An agent at a route of its own is recorded by the room that decides, which will not be asked now (INV-29).
+      if (route.auth === "agent" && caller?.kind === "agent" && !(error instanceof ClientGoneError)) {
+        const { requestId, remoteAddress } = facts;
+        const reason = error instanceof OAuthError ? error.reason : "malformed_request";
+        deps.rooms.refusedAtEdge({ reason, requestId, route: route.path, remoteAddress, agent: caller.agent });
+      }
+      throw error;
+    });
     const request: Incoming<unknown, unknown, unknown, Caller | undefined>["request"] = {
       ...facts,
       accept: incoming.headers.accept,
@@ -94,6 +100,12 @@ function serve(c: Ctx, { deps, route }: { deps: RouterDeps; route: Route }): Pro
     };
     return route.handle({ params, query, body, caller, request, rooms: deps.rooms, house: deps.house });
   });
+}
+
+async function readShapes(c: Ctx, route: Route): Promise<{ params: unknown; query: unknown; body: unknown }> {
+  const params = route.params === undefined ? undefined : checkShape(route.params, c.req.param(), "path");
+  const query = readQuery(c, route);
+  return { params, query, body: await readRequestBody(c.env.incoming, route) };
 }
 
 /** Runs a handler, gives its errors their face, observes, and makes the response. */

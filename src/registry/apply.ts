@@ -38,6 +38,7 @@ export interface RegistryDeps {
     draft: {
       type: "trust.apply" | "agent.status";
       agent: string;
+      requestId?: string;
       facts: Readonly<Record<string, string | number | readonly string[]>>;
     },
     atMs: number,
@@ -219,7 +220,8 @@ function eventOf(wish: Wish, plan: Plan): Parameters<RegistryDeps["event"]>[0] {
   }
   if (wish.digest !== undefined) facts["digest"] = wish.digest;
   const actor = wish.actor.type === "operator" ? `operator:${wish.actor.id}` : wish.actor.name;
-  return { type: wish.type, agent: actor, facts: { ...facts, ...wish.facts } };
+  const { requestId } = wish.actor;
+  return { type: wish.type, agent: actor, ...(requestId !== undefined && { requestId }), facts: { ...facts, ...wish.facts } };
 }
 
 /** A status that an operator sets, as a change to an agent that stays in its source's hands. */

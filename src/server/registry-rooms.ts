@@ -1,20 +1,22 @@
 import type { ApplyResult } from "../api/apply.ts";
+import type { Recorder } from "../audit/recorder.ts";
 import { ProblemError, type ProblemCode, type ProblemEntry } from "../api/problem.ts";
 import type { TrustObject } from "../api/trust-objects.ts";
 import { AccessDeniedError } from "../core/oauth/errors.ts";
 import type { Resource } from "../core/trust/model.ts";
-import type { Call, Caller, Rooms } from "../http/rooms.ts";
+import type { Call, Rooms } from "../http/rooms.ts";
 import type { Applied } from "../registry/apply.ts";
 import { TrustRefusedError, type TrustRefusal } from "../registry/errors.ts";
 import type { Actor } from "../registry/guard.ts";
 import type { Change, Plan } from "../registry/plan.ts";
 import { API_SOURCE, type Registry } from "../registry/registry.ts";
 import type { FileProblem } from "../registry/trust-file.ts";
+import { actorOf } from "./wire.ts";
 
 type StoredObject = NonNullable<Awaited<ReturnType<Registry["get"]>>>;
 
 /** Trust objects, as the routes call them. */
-export function registryRooms(registry: Registry): Rooms["registry"] {
+export function registryRooms(registry: Registry, recorder: Recorder): Rooms["registry"] {
   const object = (stored: StoredObject): TrustObject => objectOf(stored, registry);
   return {
     async list(kind, { after, limit }) {
@@ -27,27 +29,27 @@ export function registryRooms(registry: Registry): Rooms["registry"] {
       return stored && object(stored);
     },
     put: ({ kind, name, spec }, call) =>
-      told(async () => {
+      told(recorder, call, async () => {
         const before = await registry.get(kind, name);
-        await registry.put({ kind, name, body: spec, actor: actorIn(call.caller) });
+        await registry.put({ kind, name, body: spec, actor: actorIn(call) });
         const stored = await registry.get(kind, name);
         if (!stored) throw new ProblemError("conflict", { detail: "it was removed at the same moment" });
         return { object: object(stored), isNew: before === undefined };
       }),
     delete: ({ kind, name }, call) =>
-      told(async () => {
+      told(recorder, call, async () => {
         if (!(await registry.get(kind, name))) return undefined;
-        const applied = await registry.remove({ kind, name, actor: actorIn(call.caller) });
+        const applied = await registry.remove({ kind, name, actor: actorIn(call) });
         return { kind, name, version: applied.version, killed: kind !== "grants", ...eventOf(applied) };
       }),
     setAgentStatus: ({ name, status, reason }, call) =>
-      told(async () => {
+      told(recorder, call, async () => {
         if (!(await registry.get("agents", name))) return undefined;
-        await registry.setAgentStatus(name, status, { actor: actorIn(call.caller), reason });
+        await registry.setAgentStatus(name, status, { actor: actorIn(call), reason });
         const stored = await registry.get("agents", name);
         return stored && object(stored);
       }),
-    apply: (order, call) => told(() => apply(registry, order, call)),
+    apply: (order, call) => told(recorder, call, () => apply(registry, order, call)),
     resourceByIdentifier(identifier) {
       const resource = registry.trust.resourceByIdentifier(identifier);
       return resource && { name: resource.name, kind: resource.kind };
@@ -60,7 +62,7 @@ async function apply(
   order: Parameters<Rooms["registry"]["apply"]>[0],
   call: Call,
 ): Promise<ApplyResult> {
-  const request = { source: order.source, text: order.file, actor: actorIn(call.caller) };
+  const request = { source: order.source, text: order.file, actor: actorIn(call) };
   if (order.dry_run === true) {
     const plan = await registry.plan(request);
     return { source: order.source, applied: false, version: plan.version, ...shown(plan) };
@@ -97,8 +99,10 @@ function eventOf(applied: Applied): { event_id?: string } {
   return applied.eventId === undefined ? {} : { event_id: applied.eventId };
 }
 
-function actorIn(caller: Caller): Actor {
-  return caller.kind === "operator" ? { type: "operator", id: caller.id } : { type: "agent", name: caller.agent };
+function actorIn({ caller, request: { requestId } }: Call): Actor {
+  return caller.kind === "operator"
+    ? { type: "operator", id: caller.id, requestId }
+    : { type: "agent", name: caller.agent, requestId };
 }
 
 function objectOf(stored: StoredObject, registry: Registry): TrustObject {
@@ -126,14 +130,17 @@ const CODES: Readonly<Record<Exclude<TrustRefusal, "trust_forbidden">, ProblemCo
   trust_not_found: "not_found",
 };
 
-/** The registry's refusals as the API tells them. */
-async function told<T>(work: () => Promise<T>): Promise<T> {
+/** The registry's refusals as the API tells them. What an agent may not change is a refusal of the agent, and recorded. */
+async function told<T>(recorder: Recorder, { caller, request: { requestId } }: Call, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
     if (!(error instanceof TrustRefusedError)) throw error;
-    if (error.code === "trust_forbidden")
+    if (error.code === "trust_forbidden") {
+      const changed = error.problems.map((problem) => problem.key).slice(0, 10);
+      await recorder.refused({ type: "trust.apply", agent: actorOf(caller), requestId, facts: { changed } }, "client_not_allowed");
       throw new AccessDeniedError({ reason: "client_not_allowed" }, { cause: error });
+    }
     throw new ProblemError(CODES[error.code], { entries: error.problems.map(entryOf), cause: error });
   }
 }

@@ -33,7 +33,7 @@ export async function openRooms(config: Config, ground: Ground): Promise<Rooms> 
   const { db, clock, keys, log, lifecycle, metrics, replica, heartbeat } = ground;
   const { issuer } = config;
   const ids = createUlids();
-  const recorder = createRecorder({ db, clock, replica, ids });
+  const recorder = createRecorder({ db, clock, replica, ids, trustVersion: () => registry.trust.version });
   const registry = createRegistry({
     db,
     clock,
@@ -62,7 +62,7 @@ export async function openRooms(config: Config, ground: Ground): Promise<Rooms> 
     operators: createOperators({ db }),
     ...taskRooms(deps, sts.live),
     kills: killRooms({ db, clock, revocation: deps.revocation, keys, issuer }),
-    registry: registryRooms(registry),
+    registry: registryRooms(registry, recorder),
     ledger,
     keys: keyRooms({ keys, recorder, clock, db }),
     readiness: async () => ({
@@ -73,8 +73,13 @@ export async function openRooms(config: Config, ground: Ground): Promise<Rooms> 
       clock: clock.skewMs() <= MAX_SKEW_MS,
       serving: !lifecycle.isStopping(),
     }),
-    refusedAtEdge: ({ reason, requestId, route, remoteAddress }) => {
-      deps.noise.refused({ type: "admin.request", requestId, facts: { route } }, reason, remoteAddress).catch(() => {});
+    refusedAtEdge: ({ reason, requestId, route, remoteAddress, agent }) => {
+      const draft = { type: "admin.request" as const, requestId, facts: { route } };
+      const recorded =
+        agent === undefined
+          ? deps.noise.refused(draft, reason, remoteAddress)
+          : recorder.refused({ ...draft, agent }, reason);
+      recorded.catch(() => {});
     },
   };
 }

@@ -1,6 +1,6 @@
 import { readTraceparent } from "../core/oauth/traceparent.ts";
 import type { AgentCaller, Credentials, RequestFacts, Rooms } from "../http/rooms.ts";
-import { agentIdentity, authorizeAtEphor, type AgentIdentity } from "../sts/agent-identity.ts";
+import { agentIdentity, authorizeAtEphor, spendProofs, type AgentIdentity } from "../sts/agent-identity.ts";
 import type { StsDeps } from "../sts/deps.ts";
 import type { LiveTokens } from "../sts/live-tokens.ts";
 import { openTask } from "../sts/open-task.ts";
@@ -27,6 +27,13 @@ export function taskRooms(deps: StsDeps, live: LiveTokens): Pick<Rooms, "agents"
     route: `${request.method} ${request.route}`,
     remoteAddress: request.remoteAddress,
   });
+
+  const spend = async (caller: AgentCaller, request: RequestFacts): Promise<void> => {
+    const identity = identities.get(caller);
+    if (!identity) throw new Error("the caller was not authenticated by this room");
+    const { requestId, remoteAddress, method, route } = request;
+    await spendProofs(deps, identity, { requestId, remoteAddress, route: `${method} ${route}` });
+  };
 
   return {
     agents: {
@@ -65,10 +72,14 @@ export function taskRooms(deps: StsDeps, live: LiveTokens): Pick<Rooms, "agents"
         );
         return { ...opened, scopes: opened.scopes === null ? null : [...opened.scopes] };
       },
-      read: (txn, { caller, request }) =>
-        readTask(deps, { txn, reader: { agent: caller.agent }, requestId: request.requestId }),
-      complete: (txn, { caller, request }) =>
-        completeTask(deps, { txn, agent: caller.agent, requestId: request.requestId }),
+      async read(txn, { caller, request }) {
+        await spend(caller, request);
+        return readTask(deps, { txn, reader: { agent: caller.agent }, requestId: request.requestId });
+      },
+      async complete(txn, { caller, request }) {
+        await spend(caller, request);
+        return completeTask(deps, { txn, agent: caller.agent, requestId: request.requestId });
+      },
     },
   };
 }

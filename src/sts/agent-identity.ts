@@ -24,16 +24,20 @@ import { looksOwn, readOwnToken } from "./own-token.ts";
 import { readProof } from "./proof.ts";
 import type { DpopKey } from "./request.ts";
 
+/** By what a request is found in the ledger. */
+export interface RequestTrace {
+  readonly requestId: string;
+  /** Method and pattern. */
+  readonly route: string;
+  readonly remoteAddress: string;
+}
+
 /** What came with a request to Ephor's own API. `url` is ours by configuration, for the proof. */
-export interface Presented {
+export interface Presented extends RequestTrace {
   readonly authorization: string | undefined;
   readonly dpop: string | undefined;
   readonly method: string;
   readonly url: string;
-  readonly requestId: string;
-  /** Method and pattern, for the ledger. */
-  readonly route: string;
-  readonly remoteAddress: string;
 }
 
 /** An agent that proved itself at Ephor's own API. */
@@ -58,18 +62,20 @@ const asTokenError = (e: RefusedToken): OAuthError =>
  */
 export async function agentIdentity(deps: StsDeps, live: LiveTokens, presented: Presented): Promise<AgentIdentity> {
   await deps.keys.fresh();
-  return await orRecorded(deps, presented, () => provedAgent(deps, live, presented));
-}
-
-async function provedAgent(deps: StsDeps, live: LiveTokens, presented: Presented): Promise<AgentIdentity> {
   return await proved(deps, live, presented).catch((error: unknown) => recordStranger(deps, presented, error));
 }
 
-/** Whoever does not get in leaves a trace as at the OAuth endpoints (INV-29). What is refused later is recorded where it is decided. */
-async function recordStranger(deps: StsDeps, presented: Presented, error: unknown): Promise<never> {
+/**
+ * Whoever does not get in leaves a trace as at the OAuth endpoints: under his name once that is proved, else counted like
+ * any stranger (INV-29). What is refused later is recorded where it is decided.
+ */
+async function recordStranger(deps: StsDeps, request: RequestTrace, error: unknown): Promise<never> {
   if (error instanceof OAuthError && !(error instanceof TemporarilyUnavailableError)) {
-    const { requestId, route, remoteAddress } = presented;
-    await deps.noise.refused({ type: "admin.request", requestId, facts: { route, ...error.facts } }, error.reason, remoteAddress);
+    const { requestId, route, remoteAddress } = request;
+    const { agent, ...facts } = error.facts;
+    const draft = { type: "admin.request" as const, requestId, facts: { ...facts, route } };
+    if (typeof agent === "string") await deps.recorder.refused({ ...draft, agent }, error.reason);
+    else await deps.noise.refused(draft, error.reason, remoteAddress);
   }
   throw error;
 }
@@ -91,34 +97,17 @@ async function proved(deps: StsDeps, live: LiveTokens, presented: Presented): Pr
  *
  * @throws {InvalidTokenError} `replayed`
  */
-export async function spendProofs(deps: StsDeps, identity: AgentIdentity, presented: Presented): Promise<void> {
+export async function spendProofs(deps: StsDeps, identity: AgentIdentity, request: RequestTrace): Promise<void> {
   const { acting, proof } = identity;
   const once = [...(acting?.replay ?? []), ...(proof ? [{ key: proof.replayKey, exp: proof.replayUntil }] : [])];
   if (once.length === 0) return;
   const spent = await deps.db.query<{ key: string }>(
     `insert into ephor.replay (key, holder, exp) select k.key, $3, k.exp from unnest($1::text[], $2::bigint[]) as k(key, exp)
      order by k.key on conflict (key) do nothing returning key`,
-    [once.map((entry) => entry.key), once.map((entry) => entry.exp), presented.requestId],
+    [once.map((entry) => entry.key), once.map((entry) => entry.exp), request.requestId],
   );
   if (spent.length === once.length) return;
-  await orRecorded(deps, presented, () =>
-    Promise.reject(new InvalidTokenError({ reason: "replayed", agent: identity.agent.name })),
-  );
-}
-
-/** Whoever is refused here is recorded: by name where it is proved, else like any stranger (INV-29, A-AUD-07). */
-async function orRecorded<T>(deps: StsDeps, presented: Presented, prove: () => Promise<T>): Promise<T> {
-  try {
-    return await prove();
-  } catch (error) {
-    if (!(error instanceof OAuthError) || error instanceof TemporarilyUnavailableError) throw error;
-    const { agent, ...facts } = error.facts;
-    const { requestId, route, remoteAddress } = presented;
-    const draft = { type: "admin.request" as const, requestId, facts: { ...facts, route } };
-    if (typeof agent === "string") await deps.recorder.refused({ ...draft, agent }, error.reason);
-    else await deps.noise.refused(draft, error.reason, remoteAddress);
-    throw error;
-  }
+  await recordStranger(deps, request, new InvalidTokenError({ reason: "replayed", agent: identity.agent.name }));
 }
 
 async function byOwnToken(deps: StsDeps, live: LiveTokens, presented: Presented): Promise<AgentIdentity> {
@@ -248,7 +237,7 @@ function requestAsk(
       jti: claims.jti,
       resource: "ephor",
       requestId: presented.requestId,
-      facts: { route, scope, path: pathOf(claims) },
+      facts: { route, scope, path: pathOf(claims), trust_version: deps.trust().version },
     },
   };
 }

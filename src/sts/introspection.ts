@@ -75,8 +75,7 @@ async function liveClaims(
   }
   // Only tokens addressed to it: the endpoint is no oracle for tokens that came to the wrong hands.
   if (!client.resources.some((resource) => resource.identifier === claims.aud)) return undefined;
-  const state = await liveTokens.state(claims.jti);
-  return state?.live === true ? claims : undefined;
+  return (await liveTokens.isLive(claims.jti)) ? claims : undefined;
 }
 
 function answer(

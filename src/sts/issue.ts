@@ -33,7 +33,8 @@ export async function issue(deps: StsDeps, request: Request, words: RefusalFace)
     }
     // This subject token opened a task before: the request belongs there.
     const place = await deps.places.find(result.txn, result.node);
-    if (!place) throw new TemporarilyUnavailableError({ reason: "gate_unknown_outcome" });
+    // Swept long after its deadline: the subject token outlived the task it opened.
+    if (!place) throw words("task_expired");
     const subjectKey = current.kind === "open" ? current.subjectKey : undefined;
     origin = { kind: "continue", place, ...(subjectKey === undefined ? {} : { subjectKey }) };
   }

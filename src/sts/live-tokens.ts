@@ -17,6 +17,8 @@ export interface TokenState {
 export interface LiveTokens {
   /** @returns undefined for a token that was never recorded, or was swept after its end */
   state(jti: string): Promise<TokenState | undefined>;
+  /** Whether it is live, for who needs no more: introspection. */
+  isLive(jti: string): Promise<boolean>;
 }
 
 interface StateRow {
@@ -30,25 +32,25 @@ interface StateRow {
 }
 
 /** One statement for everyone who waits. `$2` is the time by the database's clock, in epoch seconds. */
-const READ = `
-  select h.jti, h.txn, h.node, n.path, h.kill_keys, h.kill_epochs,
-    h.exp > $2 and t.ended_at is null and t.deadline > $2 and n.ended_at is null
-      and not ephor.is_dead(h.kill_keys, h.kill_epochs, 0, $2) as live
-  from ephor.hops h join ephor.tasks t on t.txn = h.txn join ephor.nodes n on n.id = h.node
-  where h.jti = any($1)`;
+const READ_STATES = "select jti, live, txn, node, path, kill_keys, kill_epochs from ephor.token_states($1, $2)";
+const READ_LIVE = "select jti from ephor.token_states($1, $2) where live";
 
-/** @param db its own connection carries the reads, so that a busy pool does not delay them */
+/** @param db connections of their own carry the reads, so that a busy pool does not delay them */
 export function createLiveTokens(deps: { db: Db; clock: DatabaseClock }): LiveTokens {
-  const connection = deps.db.dedicated("live tokens");
-
-  async function send(jtis: readonly string[]): Promise<readonly (TokenState | undefined)[]> {
-    const rows = await connection.call<StateRow>("live", READ, [[...new Set(jtis)], deps.clock.now()]);
+  const { db, clock } = deps;
+  const states = createLane(async (jtis: readonly string[]) => {
+    const rows = await stateConnection.call<StateRow>("states", READ_STATES, [[...new Set(jtis)], clock.now()]);
     const byJti = new Map(rows.map((row) => [row.jti, stateOf(row)]));
     return jtis.map((jti) => byJti.get(jti));
-  }
-
-  const lane = createLane(send);
-  return { state: (jti) => lane.submit(jti) };
+  });
+  const lives = createLane(async (jtis: readonly string[]) => {
+    const rows = await liveConnection.call<{ jti: string }>("live", READ_LIVE, [[...new Set(jtis)], clock.now()]);
+    const live = new Set(rows.map((row) => row.jti));
+    return jtis.map((jti) => live.has(jti));
+  });
+  const stateConnection = db.dedicated("token states");
+  const liveConnection = db.dedicated("live tokens");
+  return { state: (jti) => states.submit(jti), isLive: (jti) => lives.submit(jti) };
 }
 
 function stateOf(row: StateRow): TokenState {

@@ -44,7 +44,7 @@ export interface Wanted {
  */
 export function readWanted(form: Form, trustDomain: string | undefined): Wanted {
   const tokenType = requestedTokenType(form, trustDomain);
-  const target = readTarget(form);
+  const target = readTarget(form, tokenType === "txn_token" && trustDomain !== undefined ? [trustDomain] : []);
   if (isReservedTarget(target)) throw new InvalidTargetError({ reason: "target_reserved" });
   const purpose = form.get("purpose");
   // By code points, as a person would count; control characters have no place in a claim.

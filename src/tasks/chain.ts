@@ -1,4 +1,4 @@
-import type { Chain, ChainNode } from "../api/chains.ts";
+import type { Chain, ChainNode, ChainRefusal } from "../api/chains.ts";
 import type { Subject } from "../core/trust/subject.ts";
 import type { EpochSeconds } from "../core/time.ts";
 import type { Db } from "../db/database.ts";
@@ -12,34 +12,6 @@ const LIMITS = {
   events: 2_000,
   nodes: 1_000,
 };
-
-/** Something that was asked for in a task and refused. */
-export interface ChainRefusal {
-  readonly at: EpochSeconds;
-  readonly agent?: string;
-  readonly type: string;
-  readonly reason: string;
-  readonly resource?: string;
-  readonly scopes?: string[];
-  readonly event_id: string;
-}
-
-/** A node of a chain, with what was refused there. */
-export interface TaskNode extends ChainNode {
-  refusals: ChainRefusal[];
-  children: TaskNode[];
-}
-
-/** A task as a tree: the wire shape, and what was refused. */
-export interface TaskChain extends Chain {
-  readonly root: TaskNode;
-  /** The human's address, where their issuer told one. No other claim leaves. */
-  readonly email?: string;
-  /** Refusals of agents that have no place in the task. */
-  readonly refusals: ChainRefusal[];
-  /** True when older events or some nodes were left out. */
-  readonly truncated?: boolean;
-}
 
 interface TaskRow {
   txn: string;
@@ -86,7 +58,7 @@ const KILLS = `
  *
  * @returns undefined when there is no such task, or it was swept (30 days after its deadline; its events stay)
  */
-export async function taskChain(deps: { db: Db; clock: DatabaseClock }, txn: string): Promise<TaskChain | undefined> {
+export async function taskChain(deps: { db: Db; clock: DatabaseClock }, txn: string): Promise<Chain | undefined> {
   const { db } = deps;
   const now = deps.clock.now();
   const [task] = await db.query<TaskRow>(
@@ -125,7 +97,7 @@ export async function taskChain(deps: { db: Db; clock: DatabaseClock }, txn: str
 }
 
 /** Nodes by id, each in its parent's children. */
-function nest(rows: readonly NodeRow[], task: TaskRow, now: EpochSeconds): Map<string, TaskNode> {
+function nest(rows: readonly NodeRow[], task: TaskRow, now: EpochSeconds): Map<string, ChainNode> {
   const nodes = new Map(rows.map((row) => [row.id, nodeOf(row, task, now)]));
   for (const row of rows) {
     const node = nodes.get(row.id);
@@ -134,7 +106,7 @@ function nest(rows: readonly NodeRow[], task: TaskRow, now: EpochSeconds): Map<s
   return nodes;
 }
 
-function nodeOf(row: NodeRow, task: TaskRow, now: EpochSeconds): TaskNode {
+function nodeOf(row: NodeRow, task: TaskRow, now: EpochSeconds): ChainNode {
   const endedAt = row.ended_at ?? task.ended_at;
   return {
     node: row.id,
@@ -152,7 +124,7 @@ function nodeOf(row: NodeRow, task: TaskRow, now: EpochSeconds): TaskNode {
 /** Puts an event where it belongs: a token at its node, a refusal at its node or at its agent's latest one. */
 function place(
   row: IssuedRow,
-  at: { nodes: ReadonlyMap<string, TaskNode>; strangers: ChainRefusal[]; now: EpochSeconds },
+  at: { nodes: ReadonlyMap<string, ChainNode>; strangers: ChainRefusal[]; now: EpochSeconds },
 ): void {
   const issued = readIssued(row);
   const named = issued.node === undefined ? undefined : at.nodes.get(issued.node);

@@ -12,17 +12,7 @@ const MAX_MATCHES = 100;
 const KILL_EVENT_WITHIN_SECONDS = 10;
 
 /** One thing that an id names, and who is behind it. */
-export type WhoMatch = Who["matches"][number] & {
-  /** Names of the grants that allowed it. */
-  readonly grants?: string[];
-  /** Who answers for each agent of the path, as recorded then. */
-  readonly owners?: Record<string, string>;
-};
-
-/** The wire shape, and more of each match. */
-export interface WhoFound extends Who {
-  matches: WhoMatch[];
-}
+type WhoMatch = Who["matches"][number];
 
 const ULID = /^[0-7][0-9A-HJKMNP-TV-Z]{25}$/;
 const TRACE_ID = /^[0-9a-f]{32}$/;
@@ -61,7 +51,7 @@ interface PlaceRow {
  *
  * @returns no match for an id that names nothing; the SHA-256 of a token names nothing, because none is recorded
  */
-export async function whoIs(deps: { db: Db; clock: DatabaseClock }, id: string): Promise<WhoFound> {
+export async function whoIs(deps: { db: Db; clock: DatabaseClock }, id: string): Promise<Who> {
   const now = deps.clock.now();
   return { id, matches: await matchesOf(deps.db, id, now) };
 }

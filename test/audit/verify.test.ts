@@ -208,13 +208,14 @@ test("events that no head names although a later head was signed are told", asyn
   await world.beat("r1");
   const gate = world.gate("r1");
   await gate.submit(ask());
-  await world.headsOf().tick();
+  const heads = world.headsOf();
+  await heads.tick();
   // Somebody hides a stream from the heads: its replica is not known, its beginning set back.
   await world.gate("hidden").submit(ask());
   await world.admin("update ephor.streams set started_at_ms = 0 where replica = 'hidden'");
   world.hand.advance(120);
   await gate.submit(ask());
-  await world.headsOf().tick();
+  await heads.tick();
   assert.deepEqual(where(await world.verify()), [false, "hidden.gate.1", 1, "head_mismatch"]);
 });
 

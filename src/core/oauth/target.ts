@@ -13,18 +13,20 @@ const BROKEN_ESCAPE = /%(?![0-9A-Fa-f]{2})/;
  * The one target of a request, as it was sent: an absolute URI, or as `audience` a resource's name. Naming the same target
  * several times is naming it once.
  *
+ * @param names what else an `audience` may be: a trust domain, which is neither
  * @throws {InvalidTargetError} `target_missing`, `target_several`, `target_malformed` (relative, with a fragment or user
  * information, longer than 2 KiB), `target_reserved`
  * @see RFC 8707 §2, RFC 8693 §2.1, CONTRACT §2 rule 4
  */
-export function readTarget(form: Form): string {
+export function readTarget(form: Form, names: readonly string[] = []): string {
   const resources = form.getAll("resource");
   const audiences = form.getAll("audience");
   const all = [...resources, ...audiences];
   const first = all[0];
   if (first === undefined) throw new InvalidTargetError({ reason: "target_missing" });
   if (all.some(isReservedTarget)) throw new InvalidTargetError({ reason: "target_reserved" });
-  const isSound = resources.every(isTargetUri) && audiences.every((text) => isObjectName(text) || isTargetUri(text));
+  const isAudience = (text: string): boolean => isObjectName(text) || isTargetUri(text) || names.includes(text);
+  const isSound = resources.every(isTargetUri) && audiences.every(isAudience);
   if (!isSound) throw new InvalidTargetError({ reason: "target_malformed" });
   if (new Set(all.map(canonicalTarget)).size > 1) {
     throw new InvalidTargetError({ reason: "target_several", targets: all.length });

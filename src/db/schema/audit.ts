@@ -60,7 +60,7 @@ export const streams = ephor.table("streams", {
   startedAtMs: bigint({ mode: "number" }).notNull(),
 });
 
-/** Signed heads: each names every stream's position and the head before it. */
+/** Signed heads: each names every stream that moved, and the head before it. */
 export const heads = ephor.table("heads", {
   seq: bigint({ mode: "number" }).primaryKey(),
   atMs: bigint({ mode: "number" }).notNull(),

@@ -60,6 +60,8 @@ export async function callJson(base: string, request: WireRequest): Promise<Wire
 export async function callAnyStatus(base: string, request: WireRequest): Promise<WireAnswer> {
   const response = await send(base, request, AbortSignal.timeout(request.timeoutMs ?? LIMITS.timeoutMs));
   const json = parse(await readText(response));
+  // A server that starts, or a proxy in front of one that is away, has no body for us.
+  if (json === undefined && response.status >= 500) throw apiError(response.status, json);
   if (json === undefined) throw new ConnectionError("not_ephor");
   return { status: response.status, headers: response.headers, json };
 }
