@@ -5,7 +5,7 @@
 import type { EventDraft } from "../audit/event.ts";
 import type { Recorder } from "../audit/recorder.ts";
 import { killKey, type KillKind } from "../core/kill/keys.ts";
-import type { Db } from "../db/database.ts";
+import type { Db, DedicatedConnection } from "../db/database.ts";
 import type { DatabaseClock } from "../system/clock.ts";
 import type { Metrics } from "../system/metrics.ts";
 import { ulid } from "../system/random.ts";
@@ -58,14 +58,17 @@ export interface Revocation {
   read(id: string): Promise<StoredKill | undefined>;
 }
 
+/** What the room needs. */
+interface RevocationDeps {
+  readonly db: Db;
+  readonly clock: DatabaseClock;
+  readonly recorder: Recorder;
+  readonly metrics: Metrics;
+}
+
 /** Opens the room. It has a connection of its own, so that a kill does not wait for a busy pool (INV-10). */
-export function createRevocation(deps: {
-  db: Db;
-  clock: DatabaseClock;
-  recorder: Recorder;
-  metrics: Metrics;
-}): Revocation {
-  const { db, clock, recorder, metrics } = deps;
+export function createRevocation(deps: RevocationDeps): Revocation {
+  const { db } = deps;
   const connection = db.dedicated("kill");
   // One connection, one statement at a time; a second kill waits for the first.
   let last: Promise<unknown> = Promise.resolve();
@@ -74,81 +77,100 @@ export function createRevocation(deps: {
     last = turn.catch(() => {});
     return turn;
   };
-
-  async function strike(command: KillCommand, draft: Omit<EventDraft, "facts" | "agent">): Promise<KillDone> {
-    const atMs = Math.floor(clock.nowMs());
-    const id = `kill_${ulid(atMs)}`;
-    const keys = command.targets.map((target) => killKey(target.kind, target.value));
-    const event = recorder.draft(
-      {
-        ...draft,
-        agent: command.by,
-        requestId: command.requestId,
-        facts: { kill: id, targets: keys, why: command.reason },
-      },
-      "granted",
-    );
-    const [row] = await connection.call<{ r: { position: number } }>(
-      "kill",
-      "select ephor.kill($1, $2::jsonb, $3::jsonb) as r",
-      [
-        atMs,
-        JSON.stringify({ id, actor: command.by, reason: command.reason, keys, receipt: command.receipt ?? {} }),
-        JSON.stringify(event),
-      ],
-    );
-    for (const target of command.targets) metrics.kills.inc({ kind: target.kind });
-    return { id, atMs, position: row?.r.position ?? 0, eventId: event.id };
-  }
-
   return {
-    kill: (command) => inTurn(() => strike(command, { type: "kill" })),
-    killToken: ({ jti, txn, sub, by, requestId }) =>
-      inTurn(() =>
-        strike(
-          { targets: [{ kind: "jti", value: jti }], reason: "revoked by its holder", by, requestId },
-          { type: "token.revoke", jti, txn, sub },
-        ),
-      ),
-    restore: (command) =>
-      inTurn(async () => {
-        const atMs = Math.floor(clock.nowMs());
-        const keys = command.targets.map((target) => killKey(target.kind, target.value));
-        const event = recorder.draft(
-          {
-            type: "restore",
-            agent: command.by,
-            requestId: command.requestId,
-            facts: { targets: keys, why: command.reason },
-          },
-          "granted",
-        );
-        const [row] = await connection.call<{ r: { lifted: string[] } }>(
-          "restore",
-          "select ephor.restore($1, $2, $3::jsonb) as r",
-          [atMs, keys, JSON.stringify(event)],
-        );
-        return { lifted: row?.r.lifted ?? [], atMs, eventId: event.id };
-      }),
-    async read(id) {
-      const [row] = await db.query<{
-        id: string;
-        at_ms: number;
-        actor: string;
-        reason: string;
-        receipt: unknown;
-        restored_at_ms: number | null;
-      }>("select id, at_ms, actor, reason, receipt, restored_at_ms from ephor.kills where id = $1", [id]);
-      return (
-        row && {
-          id: row.id,
-          atMs: row.at_ms,
-          by: row.actor,
-          reason: row.reason,
-          receipt: row.receipt,
-          restoredAtMs: row.restored_at_ms ?? undefined,
-        }
-      );
+    kill: (command) => inTurn(() => strike(deps, connection, { command, draft: { type: "kill" } })),
+    killToken: ({ jti, txn, sub, by, requestId }) => {
+      const command = {
+        targets: [{ kind: "jti" as const, value: jti }],
+        reason: "revoked by its holder",
+        by,
+        requestId,
+      };
+      return inTurn(() => strike(deps, connection, { command, draft: { type: "token.revoke", jti, txn, sub } }));
     },
+    restore: (command) => inTurn(() => lift(deps, connection, command)),
+    read: (id) => readKill(db, id),
   };
+}
+
+async function strike(
+  deps: RevocationDeps,
+  connection: DedicatedConnection,
+  at: { command: KillCommand; draft: Omit<EventDraft, "facts" | "agent"> },
+): Promise<KillDone> {
+  const { clock, recorder, metrics } = deps;
+  const { command, draft } = at;
+  const atMs = Math.floor(clock.nowMs());
+  const id = `kill_${ulid(atMs)}`;
+  const keys = command.targets.map((target) => killKey(target.kind, target.value));
+  const event = recorder.draft(
+    {
+      ...draft,
+      agent: command.by,
+      requestId: command.requestId,
+      facts: { kill: id, targets: keys, why: command.reason },
+    },
+    "granted",
+  );
+  const [row] = await connection.call<{ r: { position: number } }>(
+    "kill",
+    "select ephor.kill($1, $2::jsonb, $3::jsonb) as r",
+    [
+      atMs,
+      JSON.stringify({ id, actor: command.by, reason: command.reason, keys, receipt: command.receipt ?? {} }),
+      JSON.stringify(event),
+    ],
+  );
+  for (const target of command.targets) metrics.kills.inc({ kind: target.kind });
+  return { id, atMs, position: row?.r.position ?? 0, eventId: event.id };
+}
+
+async function lift(
+  deps: RevocationDeps,
+  connection: DedicatedConnection,
+  command: KillCommand,
+): Promise<{ lifted: readonly string[]; atMs: number; eventId: string }> {
+  const atMs = Math.floor(deps.clock.nowMs());
+  const keys = command.targets.map((target) => killKey(target.kind, target.value));
+  const event = deps.recorder.draft(
+    {
+      type: "restore",
+      agent: command.by,
+      requestId: command.requestId,
+      facts: { targets: keys, why: command.reason },
+    },
+    "granted",
+  );
+  const [row] = await connection.call<{ r: { lifted: string[] } }>(
+    "restore",
+    "select ephor.restore($1, $2, $3::jsonb) as r",
+    [atMs, keys, JSON.stringify(event)],
+  );
+  return { lifted: row?.r.lifted ?? [], atMs, eventId: event.id };
+}
+
+interface KillRow {
+  id: string;
+  at_ms: number;
+  actor: string;
+  reason: string;
+  receipt: unknown;
+  restored_at_ms: number | null;
+}
+
+async function readKill(db: Db, id: string): Promise<StoredKill | undefined> {
+  const [row] = await db.query<KillRow>(
+    "select id, at_ms, actor, reason, receipt, restored_at_ms from ephor.kills where id = $1",
+    [id],
+  );
+  return (
+    row && {
+      id: row.id,
+      atMs: row.at_ms,
+      by: row.actor,
+      reason: row.reason,
+      receipt: row.receipt,
+      restoredAtMs: row.restored_at_ms ?? undefined,
+    }
+  );
 }

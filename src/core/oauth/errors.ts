@@ -60,13 +60,6 @@ export class InvalidGrantError extends OAuthError {
   readonly description = "The assertion is invalid or unacceptable.";
 }
 
-/** The authenticated client may not use this grant type (RFC 6749 §5.2). */
-export class UnauthorizedClientError extends OAuthError {
-  readonly code = "unauthorized_client";
-  readonly status = 400;
-  readonly description = "The client may not use this grant type.";
-}
-
 /** RFC 6749 §5.2. */
 export class UnsupportedGrantTypeError extends OAuthError {
   readonly code = "unsupported_grant_type";
@@ -134,11 +127,4 @@ export class TemporarilyUnavailableError extends OAuthError {
   readonly code = "temporarily_unavailable";
   readonly status = 503;
   readonly description = "The service cannot decide right now; try again.";
-}
-
-/** RFC 7009 §2.2.1: this kind of token cannot be revoked here. */
-export class UnsupportedTokenTypeError extends OAuthError {
-  readonly code = "unsupported_token_type";
-  readonly status = 400;
-  readonly description = "Tokens of this type cannot be revoked here.";
 }
