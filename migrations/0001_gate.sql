@@ -77,7 +77,7 @@ RETURN EXISTS (
 -- of rows: every read and join goes by an index.
 CREATE FUNCTION ephor.gate(p_stream text, p_seq bigint, p_prev bytea, p_now_ms bigint, p_rows jsonb)
 RETURNS jsonb LANGUAGE plpgsql VOLATILE
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$
 DECLARE
   g ephor.gate%ROWTYPE;
@@ -122,13 +122,13 @@ BEGIN
       WHEN t.deadline <= v_now THEN 'task_expired'
       WHEN r.check_nodes IS NOT NULL AND EXISTS (
         SELECT 1 FROM ephor.nodes n WHERE n.id = ANY (r.check_nodes) AND n.ended_at IS NOT NULL) THEN 'node_ended'
+      WHEN b.agent <> r.agent THEN 'subject_bound_elsewhere'
+      WHEN b.single_use AND (r.bind_open OR b.jkt IS NULL OR b.jkt IS DISTINCT FROM r.bind_jkt) THEN 'single_use_spent'
+      -- Before what was spent is looked at: the request comes again, and names the task that the token was spent for.
+      WHEN b.key IS NOT NULL AND NOT r.bind_open AND b.txn <> r.txn THEN 'continue'
       WHEN r.replay_keys IS NOT NULL AND EXISTS (
         SELECT 1 FROM unnest(r.replay_keys, r.replay_holders) AS k(key, holder) JOIN ephor.replay p ON p.key = k.key
         WHERE p.holder <> coalesce(k.holder, r.id)) THEN 'replayed'
-      WHEN b.key IS NULL THEN 'granted'
-      WHEN b.agent <> r.agent THEN 'subject_bound_elsewhere'
-      WHEN b.single_use AND (r.bind_open OR b.jkt IS NULL OR b.jkt IS DISTINCT FROM r.bind_jkt) THEN 'single_use_spent'
-      WHEN NOT r.bind_open AND b.txn <> r.txn THEN 'continue'
       ELSE 'granted' END AS outcome
     FROM unnest(v_rows) r
     LEFT JOIN ephor.tasks t ON t.txn = r.check_txn
@@ -211,7 +211,9 @@ END $$;
 --> statement-breakpoint
 -- Records what needs no lock: refusals, and notes such as `unreleased`.
 CREATE FUNCTION ephor.record(p_stream text, p_seq bigint, p_prev bytea, p_now_ms bigint, p_events jsonb)
-RETURNS jsonb LANGUAGE plpgsql VOLATILE AS $$
+RETURNS jsonb LANGUAGE plpgsql VOLATILE
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
 DECLARE v_events ephor.event_row[]; v_hash bytea;
 BEGIN
   SELECT array_agg(ROW(e.id, e.type, e.decision, e.reason, e.agent, e.sub, e.resource, e.txn, e.jti, e.trace_id, e.body)::ephor.event_row ORDER BY e.n)
@@ -220,6 +222,24 @@ BEGIN
     WITH ORDINALITY AS e(id, type, decision, reason, agent, sub, resource, txn, jti, trace_id, body, n);
   v_hash := ephor.append(p_stream, p_seq, p_prev, p_now_ms, v_events);
   RETURN jsonb_build_object('seq', p_seq + coalesce(array_length(v_events, 1), 0), 'hash', encode(v_hash, 'hex'));
+END $$;
+--> statement-breakpoint
+-- What is known of these tokens: `live` says known, not expired, of an open task and node, and not dead. One snapshot for all.
+CREATE FUNCTION ephor.token_states(p_jtis text[], p_now bigint)
+RETURNS TABLE (jti text, live boolean, txn text, node text, path text[], kill_keys text[], kill_epochs bigint[])
+LANGUAGE plpgsql STABLE
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$
+DECLARE v_found boolean;
+BEGIN
+  -- As in the gate: one look at all their keys, and at each token's own only where something was found.
+  v_found := EXISTS (SELECT 1 FROM ephor.dead_keys d WHERE d.key = ANY (
+    ARRAY(SELECT k FROM ephor.hops h CROSS JOIN unnest(h.kill_keys) k WHERE h.jti = ANY (p_jtis))));
+  RETURN QUERY SELECT h.jti, h.exp > p_now AND t.ended_at IS NULL AND t.deadline > p_now AND n.ended_at IS NULL
+      AND CASE WHEN v_found THEN NOT ephor.is_dead(h.kill_keys, h.kill_epochs, 0, p_now) ELSE true END,
+    h.txn, h.node, n.path, h.kill_keys, h.kill_epochs
+  FROM ephor.hops h JOIN ephor.tasks t ON t.txn = h.txn JOIN ephor.nodes n ON n.id = h.node
+  WHERE h.jti = ANY (p_jtis);
 END $$;
 --> statement-breakpoint
 -- Kills by key, under the gate's exclusive lock: when this commits, nothing covered is released any more.

@@ -1,8 +1,11 @@
 import type { Db } from "../db/database.ts";
+import { DatabaseUnreachableError } from "../db/errors.ts";
 import type { DatabaseClock } from "../system/clock.ts";
 
 /** How often a replica beats, in milliseconds. */
 const BEAT_MS = 500;
+/** A beat that is not answered in this time was not answered: a request that waits meanwhile must be told within 2 s (A-OPS-01). */
+const BEAT_TIMEOUT_MS = 1_000;
 /** Past this much silence a replica releases nothing (ARCHITECTURE, "The gate"). */
 const LEASE_MS = 2_000;
 
@@ -24,7 +27,7 @@ export function createHeartbeat(deps: {
   readTimeMs?: (() => Promise<number>) | undefined;
 }): Heartbeat {
   const { db, clock, replica, version } = deps;
-  const connection = db.dedicated("heartbeat");
+  const connection = db.dedicated("heartbeat", { beats: true });
   // The lease is about real silence, so it is measured by the machine's own monotonic time.
   let answeredAt = Number.NEGATIVE_INFINITY;
   let beating: Promise<void> | undefined;
@@ -49,11 +52,26 @@ export function createHeartbeat(deps: {
   }
 
   const beat = (): Promise<void> => {
-    beating ??= once().finally(() => {
-      beating = undefined;
-    });
+    beating ??= watched(once());
     return beating;
   };
+
+  async function watched(answered: Promise<void>): Promise<void> {
+    let isOver = false;
+    // Looked at once more after the sockets were read: when this process was held up itself, the answer lies there.
+    const late = setTimeout(() => setImmediate(() => isOver || db.presence.lost()), BEAT_TIMEOUT_MS);
+    try {
+      await answered;
+      db.presence.back();
+    } catch (error) {
+      if (error instanceof DatabaseUnreachableError) db.presence.lost();
+      throw error;
+    } finally {
+      isOver = true;
+      clearTimeout(late);
+      beating = undefined;
+    }
+  }
   const timer = setInterval(() => void beat().catch(() => {}), BEAT_MS);
   timer.unref();
   return {

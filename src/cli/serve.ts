@@ -25,20 +25,35 @@ const LINGER_MS = 2_000;
 export async function serve(context: CliContext, options: ServeOptions): Promise<ExitCode> {
   const config = readConfig(context, options);
   if (config.workers > 1 && cluster.isPrimary) return await runWorkers(context, config);
-  const server = await started(config);
+  try {
+    return await serveHere(context, config);
+  } finally {
+    // What a worker and its primary talk over would keep this process alive.
+    cluster.worker?.disconnect();
+  }
+}
+
+async function serveHere(context: CliContext, config: Config): Promise<ExitCode> {
+  const starting = started(config);
+  let isStopping = false;
+  const stop = async (why: string): Promise<void> => {
+    isStopping = true;
+    await (await starting).lifecycle.stop(why);
+  };
+  // From the first moment on: a signal during the start ends it as orderly as later ones.
+  const stopped = new Promise<ExitCode>((resolve) => {
+    const quietly = { isStopping: () => isStopping, stop: (why: string) => stop(why).catch(() => {}) };
+    stopOnSignals(quietly, process, (code) => (code === 0 ? resolve(EXIT.done) : process.exit(code)));
+    hearStop(() => void quietly.stop("primary").then(() => resolve(EXIT.done)));
+  });
+  const server = await starting;
+  server.lifecycle.onStop("resources", "process", () => {
+    setTimeout(() => process.exit(EXIT.done), LINGER_MS).unref();
+  });
   if (cluster.worker === undefined || cluster.worker.id === 1) announce(context, server);
   wipe(server);
-  const stopped = new Promise<ExitCode>((resolve) => {
-    server.lifecycle.onStop("resources", "process", () => {
-      setTimeout(() => process.exit(EXIT.done), LINGER_MS).unref();
-    });
-    stopOnSignals(server.lifecycle, process, (code) => (code === 0 ? resolve(EXIT.done) : process.exit(code)));
-    hearStop(() => void server.lifecycle.stop("primary").then(() => resolve(EXIT.done)));
-  });
   sayReady();
-  const exitCode = await stopped;
-  cluster.worker?.disconnect();
-  return exitCode;
+  return await stopped;
 }
 
 function readConfig({ io }: CliContext, options: ServeOptions): Config {

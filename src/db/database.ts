@@ -5,6 +5,7 @@
 import { drizzle, type NodePgDatabase } from "drizzle-orm/node-postgres";
 import pg from "pg";
 import { DatabaseUnreachableError, toDatabaseError } from "./errors.ts";
+import { createPresence, type Presence } from "./presence.ts";
 
 /** Limits of the pool, each with its reason. */
 const LIMITS = {
@@ -44,8 +45,14 @@ export interface Db {
    * @throws {DatabaseError} when it refuses the statement
    */
   query<T extends object>(sql: string, params?: readonly unknown[]): Promise<T[]>;
-  /** A connection of one's own, connected lazily and again after it broke. */
-  dedicated(name: string): DedicatedConnection;
+  /**
+   * A connection of one's own, connected lazily and again after it broke.
+   *
+   * @param use.beats for the one connection that says whether the database is there: it is used also when it is not
+   */
+  dedicated(name: string, use?: { readonly beats: boolean }): DedicatedConnection;
+  /** Told by whoever beats. */
+  readonly presence: Pick<Presence, "lost" | "back">;
   /** Rows one by one, for exports; ends its transaction when the caller stops. */
   stream<T extends object>(sql: string, params: readonly unknown[], batchRows: number): AsyncGenerator<T[]>;
   readonly drizzle: NodePgDatabase;
@@ -60,6 +67,11 @@ export interface DedicatedConnection {
   close(): Promise<void>;
 }
 
+interface DroppableConnection extends DedicatedConnection {
+  /** Ends the connection, whatever is in flight on it; the next call makes another. */
+  drop(): void;
+}
+
 /** Connects. Nothing is sent before the first query. */
 export function openDatabase(options: DatabaseOptions): Db {
   const pool = new pg.Pool({
@@ -71,18 +83,27 @@ export function openDatabase(options: DatabaseOptions): Db {
     },
   } as pg.PoolConfig);
   pool.on("error", (error) => options.onError?.(error));
-  const dedicatedConnections = new Set<DedicatedConnection>();
+  const dedicatedConnections = new Set<DroppableConnection>();
+  const presence = createPresence();
 
   return {
+    presence: {
+      lost() {
+        presence.lost();
+        // What waits on them waits for nothing; whoever comes after it is back begins with a fresh connection.
+        for (const connection of dedicatedConnections) connection.drop();
+      },
+      back: presence.back,
+    },
     async query<T extends object>(sql: string, params: readonly unknown[] = []): Promise<T[]> {
       try {
-        return (await pool.query<T>(sql, params as unknown[])).rows;
+        return (await presence.whileThere(() => pool.query<T>(sql, params as unknown[]))).rows;
       } catch (error) {
         throw toDatabaseError(error, true);
       }
     },
-    dedicated(name) {
-      const connection = dedicatedConnection(options, name);
+    dedicated(name, use) {
+      const connection = dedicatedConnection(options, { name, beats: use?.beats ?? false, presence });
       dedicatedConnections.add(connection);
       return connection;
     },
@@ -90,6 +111,9 @@ export function openDatabase(options: DatabaseOptions): Db {
       const client = await pool.connect().catch((error: unknown) => {
         throw toDatabaseError(error, false);
       });
+      // The pool listens only while a client is idle: without this a connection that breaks here would end the process.
+      const heard = (error: Error): void => options.onError?.(error);
+      client.on("error", heard);
       try {
         await client.query("begin isolation level repeatable read read only");
         await client.query(`declare rows no scroll cursor for ${sql}`, params as unknown[]);
@@ -101,10 +125,12 @@ export function openDatabase(options: DatabaseOptions): Db {
       } catch (error) {
         throw toDatabaseError(error, true);
       } finally {
-        await client.query("rollback").then(
-          () => client.release(),
-          () => client.release(true),
+        const isBroken = await client.query("rollback").then(
+          () => false,
+          () => true,
         );
+        if (!isBroken) client.off("error", heard);
+        client.release(isBroken);
       }
     },
     drizzle: drizzle(pool, { casing: "snake_case" }),
@@ -122,6 +148,8 @@ export function connectionConfig(options: DatabaseOptions): pg.ClientConfig {
     ...(options.role ? [`-c role=${options.role}`] : []),
     "-c search_path=ephor",
     "-c synchronous_commit=on",
+    // INVARIANT: the gate sees what was committed before it got its lock (READ COMMITTED), whatever the database's default is.
+    "-c default_transaction_isolation=read\\ committed",
     `-c statement_timeout=${LIMITS.statementTimeoutMs}`,
     `-c lock_timeout=${LIMITS.lockTimeoutMs}`,
     "-c idle_in_transaction_session_timeout=60000",
@@ -150,7 +178,10 @@ async function checkPrimary(client: pg.ClientBase): Promise<void> {
 }
 
 /** A lazily connected client that is thrown away after any error of the connection. */
-function dedicatedConnection(options: DatabaseOptions, name: string): DedicatedConnection {
+function dedicatedConnection(
+  options: DatabaseOptions,
+  { name, beats, presence }: { name: string; beats: boolean; presence: Presence },
+): DroppableConnection {
   let client: pg.Client | undefined;
   let closed = false;
 
@@ -176,19 +207,27 @@ function dedicatedConnection(options: DatabaseOptions, name: string): DedicatedC
     return fresh;
   }
 
+  function drop(): void {
+    client?.end().catch(() => {});
+    client = undefined;
+  }
+
+  async function send<T extends object>(statement: string, sql: string, params: readonly unknown[]): Promise<T[]> {
+    const current = await connected();
+    try {
+      return (await current.query<T>({ name: statement, text: sql, values: params as unknown[] })).rows;
+    } catch (error) {
+      const ours = toDatabaseError(error, true);
+      if (ours instanceof DatabaseUnreachableError && client === current) drop();
+      throw ours;
+    }
+  }
+
   return {
-    async call<T extends object>(statement: string, sql: string, params: readonly unknown[]): Promise<T[]> {
-      const current = await connected();
-      try {
-        return (await current.query<T>({ name: statement, text: sql, values: params as unknown[] })).rows;
-      } catch (error) {
-        const ours = toDatabaseError(error, true);
-        if (ours instanceof DatabaseUnreachableError && client === current) {
-          client = undefined;
-          current.end().catch(() => {});
-        }
-        throw ours;
-      }
+    drop,
+    call<T extends object>(statement: string, sql: string, params: readonly unknown[]): Promise<T[]> {
+      const sending = (): Promise<T[]> => send<T>(statement, sql, params);
+      return beats ? sending() : presence.whileThere(sending);
     },
     async close() {
       closed = true;

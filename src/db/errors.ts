@@ -27,6 +27,14 @@ export class DatabaseError extends Error {
   }
 }
 
+/** The database is not one we may use. The message says what to do. */
+export class UnsuitableDatabaseError extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = "UnsuitableDatabaseError";
+  }
+}
+
 /** SQLSTATE classes and codes after which another try, later, may succeed: connection, resources, shutdown, read-only. */
 const UNREACHABLE = /^(08...|53...|57P0.|57014|25006|55P03|40...)$/;
 

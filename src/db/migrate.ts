@@ -4,20 +4,13 @@ import { fileURLToPath } from "node:url";
 import { drizzle } from "drizzle-orm/node-postgres";
 import { migrate as runMigrations } from "drizzle-orm/node-postgres/migrator";
 import pg from "pg";
+import { UnsuitableDatabaseError } from "./errors.ts";
 import { ensureRoles, type RoleReport } from "./roles.ts";
 
 /** Session advisory lock under which one replica migrates while the others wait. */
 const MIGRATION_LOCK = 4202170;
 /** PostgreSQL 14 is the oldest that has what we use (CONTRACT §3). */
 const OLDEST_VERSION = 140_000;
-
-/** The database is not one we may use. The message says what to do. */
-export class UnsuitableDatabaseError extends Error {
-  constructor(message: string) {
-    super(message);
-    this.name = "UnsuitableDatabaseError";
-  }
-}
 
 /**
  * Brings the schema `ephor` up to date, safely from many replicas at once, and makes the application's role where it may.

@@ -32,16 +32,19 @@ export interface RawDeps {
  */
 export function createRawEndpoints(deps: RawDeps) {
   let inFlight = 0;
+  // Entered when the body is there: whoever sends it slowly holds a connection, and nobody's place in a room.
+  const enter = (): (() => void) => {
+    if (inFlight >= LIMITS.oauthInFlight) throw new TemporarilyUnavailableError({ reason: "overloaded" });
+    inFlight++;
+    return () => void inFlight--;
+  };
   return (path: string, room: (request: RawOAuthRequest) => Promise<RawOAuthAnswer>): NodeHandler => {
     const observe = observer(deps.metrics, path);
     return (req, res, target) => {
       const startedMs = deps.clock.monotonicMs();
       const requestId = deps.nextRequestId();
-      const isOverloaded = inFlight >= LIMITS.oauthInFlight;
-      inFlight++;
       deps.metrics.httpInFlight.inc();
-      void answerTo({ deps, path, room, req, res, target, requestId, isOverloaded }).then((answer) => {
-        inFlight--;
+      void answerTo({ deps, path, room, req, res, target, requestId, enter }).then((answer) => {
         deps.metrics.httpInFlight.dec();
         const status = answer === undefined ? 499 : write(res, answer, { headers: deps.headers, requestId });
         observe(status, (deps.clock.monotonicMs() - startedMs) / 1000);
@@ -58,7 +61,8 @@ interface Exchange {
   readonly res: ServerResponse;
   readonly target: RequestTarget;
   readonly requestId: string;
-  readonly isOverloaded: boolean;
+  /** @returns what is called when the room has answered. @throws {TemporarilyUnavailableError} `overloaded` */
+  readonly enter: () => () => void;
 }
 
 /** Never rejects. Undefined when nobody is there to be answered. */
@@ -68,8 +72,13 @@ async function answerTo(exchange: Exchange): Promise<RawOAuthAnswer | undefined>
   try {
     refuseForm(exchange);
     const body = await readBody(req, LIMITS.formBytes);
+    const leave = exchange.enter();
     isInRoom = true;
-    return await exchange.room(new FormRequest(exchange, body));
+    try {
+      return await exchange.room(new FormRequest(exchange, body));
+    } finally {
+      leave();
+    }
   } catch (thrown) {
     if (thrown instanceof ClientGoneError) return undefined;
     if (!(thrown instanceof OAuthError)) deps.log.error("http.failed", { requestId, route: path, err: thrown });
@@ -83,10 +92,9 @@ async function answerTo(exchange: Exchange): Promise<RawOAuthAnswer | undefined>
 }
 
 /** What is wrong with a request whatever its form says (RFC 6749 §3.2). */
-function refuseForm({ req, target, isOverloaded }: Exchange): void {
+function refuseForm({ req, target }: Exchange): void {
   if (req.method !== "POST")
     throw new InvalidRequestError({ reason: "method_not_allowed", status: 405, help: "Use POST." });
-  if (isOverloaded) throw new TemporarilyUnavailableError({ reason: "overloaded" });
   if (target.query !== undefined) {
     // A secret in a URL is in somebody's log already; whoever sends one shall notice (A-TX-03).
     throw new InvalidRequestError({

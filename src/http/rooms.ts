@@ -160,6 +160,12 @@ export interface Rooms {
     recordJwks(): { keys: readonly object[] };
     rotate(order: { reason: string | undefined }, call: Call): Promise<KeyRotation>;
   };
+  /**
+   * Looks once more whether an agent's token lives: it may have been killed while the body of the request came in.
+   *
+   * @throws {InvalidTokenError} `token_revoked`, recorded
+   */
+  readonly tokenStillLives: (caller: AgentCaller, request: RequestFacts) => Promise<void>;
   readonly readiness: () => Promise<ReadinessChecks>;
   /** Counts a refusal that no room saw (A-AUD-07). */
   readonly refusedAtEdge: (refusal: EdgeRefusal) => void;

@@ -93,6 +93,10 @@ function serve(c: Ctx, { deps, route }: { deps: RouterDeps; route: Route }): Pro
       }
       throw error;
     });
+    // A body may take twenty seconds, and what was decided before it is not done after a kill (CONTRACT §2 rule 7).
+    if (route.body !== undefined && scope !== undefined && caller?.kind === "agent") {
+      await deps.rooms.tokenStillLives(caller, facts);
+    }
     const request: Incoming<unknown, unknown, unknown, Caller | undefined>["request"] = {
       ...facts,
       accept: incoming.headers.accept,

@@ -116,9 +116,11 @@ function harden(server: Server): void {
   server.maxConnections = LIMITS.connections;
   server.on("clientError", refuseBytes);
   // Nobody upgrades here: without a listener Node would serve such a request as a plain one (A-PRX-19).
-  server.on("upgrade", (_req: IncomingMessage, socket: Duplex) =>
-    socket.end("HTTP/1.1 501 Not Implemented\r\nConnection: close\r\n\r\n"),
-  );
+  server.on("upgrade", (_req: IncomingMessage, socket: Duplex) => {
+    // Node takes its own listener off such a socket: a client that is gone before the answer would end the process.
+    socket.on("error", () => socket.destroy());
+    socket.end("HTTP/1.1 501 Not Implemented\r\nConnection: close\r\n\r\n");
+  });
 }
 
 /** Bytes that are no request, are too many or come too slowly. */

@@ -1,6 +1,6 @@
 import { readTraceparent } from "../core/oauth/traceparent.ts";
 import type { AgentCaller, Credentials, RequestFacts, Rooms } from "../http/rooms.ts";
-import { agentIdentity, authorizeAtEphor, spendProofs, type AgentIdentity } from "../sts/agent-identity.ts";
+import { agentIdentity, authorizeAtEphor, spendProofs, tokenStillLives, type AgentIdentity, type RequestTrace } from "../sts/agent-identity.ts";
 import type { StsDeps } from "../sts/deps.ts";
 import type { LiveTokens } from "../sts/live-tokens.ts";
 import { openTask } from "../sts/open-task.ts";
@@ -8,7 +8,7 @@ import { completeTask } from "../tasks/complete.ts";
 import { readTask } from "../tasks/read.ts";
 
 /** Agents at Ephor's own API, and their tasks, as the routes call them. */
-export function taskRooms(deps: StsDeps, live: LiveTokens): Pick<Rooms, "agents" | "accessTokens" | "tasks"> {
+export function taskRooms(deps: StsDeps, live: LiveTokens): Pick<Rooms, "agents" | "accessTokens" | "tasks" | "tokenStillLives"> {
   // What a caller proved stays beside the plain facts that the edge hands on.
   const identities = new WeakMap<AgentCaller, AgentIdentity>();
   const callerOf = (identity: AgentIdentity): AgentCaller => {
@@ -28,11 +28,15 @@ export function taskRooms(deps: StsDeps, live: LiveTokens): Pick<Rooms, "agents"
     remoteAddress: request.remoteAddress,
   });
 
-  const spend = async (caller: AgentCaller, request: RequestFacts): Promise<void> => {
+  const traced = (caller: AgentCaller, facts: RequestFacts): { identity: AgentIdentity; request: RequestTrace } => {
     const identity = identities.get(caller);
     if (!identity) throw new Error("the caller was not authenticated by this room");
-    const { requestId, remoteAddress, method, route } = request;
-    await spendProofs(deps, identity, { requestId, remoteAddress, route: `${method} ${route}` });
+    const { requestId, remoteAddress, method, route } = facts;
+    return { identity, request: { requestId, remoteAddress, route: `${method} ${route}` } };
+  };
+  const spend = async (caller: AgentCaller, facts: RequestFacts): Promise<void> => {
+    const { identity, request } = traced(caller, facts);
+    await spendProofs(deps, identity, request);
   };
 
   return {
@@ -50,6 +54,7 @@ export function taskRooms(deps: StsDeps, live: LiveTokens): Pick<Rooms, "agents"
           }),
         ),
     },
+    tokenStillLives: (caller, request) => tokenStillLives(deps, live, traced(caller, request)),
     tasks: {
       async open(order, { caller, request }) {
         const identity = identities.get(caller);

@@ -17,6 +17,8 @@ export interface ActingAgent {
   readonly method: "workload" | "private_key_jwt";
   /** The workload's token, where it was one. */
   readonly workload?: VerifiedToken;
+  /** All workload tokens of the request: each of them may be for single use. */
+  readonly workloads: readonly VerifiedToken[];
   /** What this proof spends. */
   readonly replay: readonly ReplayKey[];
   /**
@@ -64,12 +66,15 @@ export async function actingAgent(deps: StsDeps, context: Context, subject?: Ver
   if (clientId !== undefined && clientId !== first.agent.name) {
     throw new InvalidRequestError({ reason: "client_mismatch", agent: first.agent.name });
   }
-  return {
+  const acting = {
     ...first,
     recheck: () => proofs.forEach((proof) => proof.recheck()),
+    workloads: proofs.flatMap((proof) => proof.workloads),
     replay: proofs.flatMap((proof) => proof.replay),
     identities: proofs.flatMap((proof) => proof.identities),
   };
+  context.proved?.(acting);
+  return acting;
 }
 
 /** Agents have no secrets, so any secret here is somebody's mistake or a guess. */
@@ -156,6 +161,7 @@ export async function proveAgent(
       return {
         agent: own.agent,
         method: "private_key_jwt",
+        workloads: [],
         replay: [{ key: `assertion:${own.key}`, exp: own.exp + 60 }],
         identities: identitiesOf(deps, own.agent),
         recheck: () => {
@@ -179,6 +185,7 @@ function matched(deps: StsDeps, verified: VerifiedToken, clientId: string | unde
       agent,
       method: "workload",
       workload: verified,
+      workloads: [verified],
       replay: [],
       identities: identitiesOf(deps, agent, verified),
       recheck: () => {
@@ -213,15 +220,17 @@ export function faced(error: unknown, face: Face = asRequestError): unknown {
 }
 
 /**
- * What a single-use workload token spends when it authenticates the actor beside another subject: once, or again by the
- * DPoP key it came with, in the same task (CONTRACT §5).
+ * What single-use workload tokens spend, whatever they were presented as: once, or again by the DPoP key they came with, at
+ * the same place (CONTRACT §5). One that opened a task as its own subject is no proof beside another subject (A-OIDC-23).
+ *
+ * @param place task and node
  */
-export function singleUseKey(acting: ActingAgent, jkt: string | undefined, place: string): ReplayKey | undefined {
-  const workload = acting.workload;
-  if (!workload?.issuer.singleUse) return undefined;
-  return {
-    key: `workload:${workload.key}`,
-    exp: workload.exp + 60,
+export function singleUseKeys(acting: ActingAgent, jkt: string | undefined, place: string): ReplayKey[] {
+  const keys = acting.workloads.filter(({ issuer }) => issuer.singleUse).map(({ key, exp }) => [`workload:${key}`, exp] as const);
+  // The same token in two parameters is spent once.
+  return [...new Map(keys)].map(([key, exp]) => ({
+    key,
+    exp: exp + 60,
     ...(jkt === undefined ? {} : { holder: `${place}.${jkt}` }),
-  };
+  }));
 }

@@ -13,6 +13,7 @@ import type { Ask, KillPairs } from "../authz/ask.ts";
 import type { AccessTokenClaims } from "../core/token/claims.ts";
 import { RefusedToken } from "../core/token/refused.ts";
 import type { Agent } from "../core/trust/model.ts";
+import { checkStanding } from "../federation/match.ts";
 import type { Place } from "../tasks/facts.ts";
 import { sha256Base64url } from "../system/hash.ts";
 import { deathKeys } from "../core/kill/keys.ts";
@@ -110,6 +111,21 @@ export async function spendProofs(deps: StsDeps, identity: AgentIdentity, reques
   await recordStranger(deps, request, new InvalidTokenError({ reason: "replayed", agent: identity.agent.name }));
 }
 
+/**
+ * Looks once more whether the token of a request lives, when time has passed since it was presented.
+ *
+ * @throws {InvalidTokenError} `token_revoked`, recorded
+ */
+export async function tokenStillLives(
+  deps: StsDeps,
+  live: LiveTokens,
+  at: { identity: AgentIdentity; request: RequestTrace },
+): Promise<void> {
+  const claims = at.identity.token?.claims;
+  if (claims === undefined || (await live.isLive(claims.jti))) return;
+  await recordStranger(deps, at.request, new InvalidTokenError({ reason: "token_revoked", agent: claims.client_id }));
+}
+
 async function byOwnToken(deps: StsDeps, live: LiveTokens, presented: Presented): Promise<AgentIdentity> {
   const given = readBearer(presented.authorization);
   try {
@@ -120,6 +136,7 @@ async function byOwnToken(deps: StsDeps, live: LiveTokens, presented: Presented)
     if (!state.live) throw new RefusedToken({ reason: "token_revoked", agent: claims.client_id });
     const agent = deps.trust().agent(claims.client_id);
     if (!agent) throw new RefusedToken({ reason: "client_unknown", agent: claims.client_id });
+    checkStanding(agent, deps.clock.now());
     return { agent, kill: { keys: state.killKeys, epochs: state.killEpochs }, token: { claims, state }, proof };
   } catch (error) {
     throw error instanceof RefusedToken ? asTokenError(error) : error;

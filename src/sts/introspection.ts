@@ -34,6 +34,7 @@ export function createIntrospection(
       await deps.keys.fresh();
       const context = contextOf(request);
       const client = await introspectionClient(deps, context);
+      if (client.acting) trail.acting = client.acting;
       if (client.resources.length === 0) throw new InvalidClientError({ reason: "client_not_allowed" });
       const token = context.form.get("token");
       if (token === undefined)

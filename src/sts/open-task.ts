@@ -1,11 +1,12 @@
 import { InvalidRequestError, InvalidScopeError } from "../core/oauth/errors.ts";
 import { splitScope } from "../core/oauth/scope.ts";
+import { standingProblem } from "../core/grants/decide.ts";
 import type { Ask, Binding } from "../authz/ask.ts";
 import { ulid } from "../system/random.ts";
-import { faced, singleUseKey, type ActingAgent } from "./acting-agent.ts";
+import { faced, singleUseKeys, type ActingAgent } from "./acting-agent.ts";
 import type { AgentIdentity } from "./agent-identity.ts";
 import type { StsDeps } from "./deps.ts";
-import { forHuman, forItself, recheckSubject, type Origin } from "./origin.ts";
+import { forHuman, forItself, humanDeadline, recheckSubject, type Origin } from "./origin.ts";
 import { joined, positionOf } from "./position.ts";
 import { refused } from "./token-endpoint.ts";
 import type { Trail } from "./trail.ts";
@@ -37,20 +38,20 @@ export async function openTask(
   order: OpenTask,
   request: { requestId: string; remoteAddress: string; traceId: string | undefined },
 ): Promise<OpenedTask> {
-  const acting: ActingAgent = identity.acting ?? ofToken(identity);
+  const acting: ActingAgent = identity.acting ?? ofToken(deps, identity);
   const trail: Trail = { type: "task.open", acting, ...request };
   try {
-    const origin = await originOf(deps, acting, order);
-    const deadline = deadlineOf(deps, origin, order);
+    const origin = await originOf(deps, acting, { order, wanted: wantedDeadline(deps, order) });
+    const { deadline } = origin;
     const ceiling = ceilingOf(deps, order);
     trail.sub = origin.subject.sub;
     const txn = ulid(deps.clock.nowMs());
     trail.txn = txn;
     const result = await deps.authorizer.authorize(() => {
       acting.recheck();
-      recheckSubject(deps.trust(), origin, origin.subject);
+      recheckSubject(deps.trust(), { origin, subject: origin.subject, agent: acting.agent.name });
       return {
-        ask: askOf(deps, identity, { acting, origin: { ...origin, deadline }, order, ceiling, txn, request }),
+        ask: askOf(deps, identity, { acting, origin, order, ceiling, txn, request }),
         value: undefined,
       };
     });
@@ -62,26 +63,37 @@ export async function openTask(
   }
 }
 
-/** A token of ours proved the agent; there is nothing of its platform to judge again. */
-function ofToken(identity: AgentIdentity): ActingAgent {
-  return { agent: identity.agent, method: "workload", replay: [], identities: [], recheck: () => {} };
+/** A token of ours proved the agent; of its platform there is nothing to judge again, of itself whether it may act. */
+function ofToken(deps: StsDeps, { agent }: AgentIdentity): ActingAgent {
+  const recheck = (): void => {
+    const current = deps.trust().agent(agent.name);
+    if (current?.owner !== agent.owner) throw new InvalidRequestError({ reason: "client_unknown", agent: agent.name });
+    const problem = standingProblem(current, deps.clock.now());
+    if (problem !== undefined) throw new InvalidRequestError({ reason: problem, agent: agent.name });
+  };
+  return { agent, method: "workload", workloads: [], replay: [], identities: [], recheck };
 }
 
-async function originOf(deps: StsDeps, acting: ActingAgent, order: OpenTask): Promise<Origin & { kind: "open" }> {
-  if (order.subjectToken === undefined) return forItself(deps, acting, acting.workload);
+async function originOf(
+  deps: StsDeps,
+  acting: ActingAgent,
+  { order, wanted }: { order: OpenTask; wanted: number },
+): Promise<Origin & { kind: "open" }> {
+  if (order.subjectToken === undefined) return { ...forItself(deps, acting, acting.workload), deadline: wanted };
   try {
     const verified = await deps.federation.verify(order.subjectToken, {
       use: "subject",
       tokenType: order.subjectTokenType,
     });
     if (verified.identifies !== "humans") throw new InvalidRequestError({ reason: "subject_not_human" });
-    return forHuman(deps, acting, verified);
+    // The wish too is cut by the age of the human's sign-in.
+    return { ...forHuman(deps, acting, verified), deadline: humanDeadline(deps, verified, wanted) };
   } catch (error) {
     throw faced(error);
   }
 }
 
-function deadlineOf(deps: StsDeps, origin: Origin & { kind: "open" }, order: OpenTask): number {
+function wantedDeadline(deps: StsDeps, order: OpenTask): number {
   const now = deps.clock.now();
   const wanted = order.deadline ?? now + deps.taskSeconds.default;
   if (wanted <= now || wanted > now + deps.taskSeconds.max) {
@@ -90,9 +102,7 @@ function deadlineOf(deps: StsDeps, origin: Origin & { kind: "open" }, order: Ope
       help: "deadline must be ahead, and no further than tasks.max.",
     });
   }
-  // `origin.deadline` is the default, cut by the human's sign-in; only that cut binds a longer wish.
-  const cut = origin.deadline < now + deps.taskSeconds.default;
-  return cut ? Math.min(wanted, origin.deadline) : wanted;
+  return wanted;
 }
 
 function ceilingOf(deps: StsDeps, order: OpenTask): readonly string[] | null {
@@ -121,7 +131,6 @@ function askOf(
   const position = positionOf(origin, acting, { txn, now: deps.clock.now(), purpose: order.purpose });
   if (!position.newTask || !position.newNode) throw new Error("an opening makes a task and a node");
   const kill = joined(identity.kill, position.kill.keys);
-  const single = origin.subject.type === "human" ? singleUseKey(acting, undefined, txn) : undefined;
   const binding = bindingOf(origin, txn);
   return {
     action: "task.open",
@@ -150,9 +159,11 @@ function askOf(
     replay: [
       ...acting.replay,
       ...(identity.proof ? [{ key: identity.proof.replayKey, exp: identity.proof.replayUntil }] : []),
-      ...(single ? [single] : []),
+      ...singleUseKeys(acting, undefined, txn),
     ],
     ...(binding === undefined ? {} : { binding }),
+    // A token of ours counts as long as the task and the place that it came from are open.
+    ...(identity.token && { task: { txn: identity.token.state.txn, nodes: [identity.token.state.node] } }),
     newTask: { ...position.newTask, ceiling, deadline: origin.deadline },
     newNode: { ...position.newNode, kill_keys: kill.keys, kill_epochs: kill.epochs },
   };

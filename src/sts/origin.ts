@@ -24,6 +24,8 @@ export type Origin =
       readonly issuer?: Issuer;
       readonly subjectKey: SubjectKey | undefined;
       readonly deadline: number;
+      /** Bounds all of the task that is opened; absent: nothing but the grants does. */
+      readonly ceiling?: readonly string[] | null;
     }
   | { readonly kind: "continue"; readonly place: Place; readonly subjectKey?: SubjectKey | undefined }
   /** A hand-over that the addressee uses for the first time. */
@@ -157,17 +159,23 @@ function compiledOnce(matchers: ClaimMatchers): readonly CompiledMatcher[] {
 }
 
 /**
- * Judges a human's issuer once more by the trust index as it is now. Called where it is decided, as the acting agent's proof
- * is judged again there: trust may have changed since the token was read (A-OIDC-02).
+ * Judges a human's issuer, and whether this agent may carry him, once more by the trust index as it is now. Called where it is
+ * decided, as the acting agent's proof is judged again there: trust may have changed since the token was read (A-OIDC-02).
  *
- * @throws {InvalidRequestError} `token_issuer_disabled`
+ * @param at.agent name of the acting agent
+ * @throws {InvalidRequestError} `token_issuer_disabled`, `subject_from_mismatch`
  */
-export function recheckSubject(trust: TrustIndex, origin: Origin, subject: Subject): void {
+export function recheckSubject(trust: TrustIndex, at: { origin: Origin; subject: Subject; agent: string }): void {
+  const { origin, subject, agent } = at;
   if (subject.type !== "human") return;
   const issuer = trust.issuerByName(subject.issuer);
   const isAsRead = origin.kind !== "open" || origin.issuer === undefined || origin.issuer === issuer;
   if (!isAsRead || issuer?.identifies !== "humans") {
     throw new InvalidRequestError({ reason: "token_issuer_disabled", issuer: subject.issuer });
+  }
+  const subjectFrom = origin.kind === "open" ? trust.agent(agent)?.subjectFrom : undefined;
+  if (subjectFrom && !matchClaims(compiledOnce(subjectFrom), subject.claims, "member")) {
+    throw new InvalidRequestError({ reason: "subject_from_mismatch", agent });
   }
 }
 

@@ -14,14 +14,14 @@ import { lifetimeSeconds } from "../core/token/lifetime.ts";
 import { decide, type Decision } from "../core/grants/decide.ts";
 import { decideHandOver } from "../core/grants/hand-over.ts";
 import type { TrustIndex } from "../core/trust/compiled.ts";
-import { singleUseKey } from "./acting-agent.ts";
+import { singleUseKeys } from "./acting-agent.ts";
 import type { StsDeps } from "./deps.ts";
 import { recheckSubject, type Origin, type Proved } from "./origin.ts";
 import { joined, positionOf, type Position } from "./position.ts";
 import type { Context } from "./request.ts";
 import type { Trail } from "./trail.ts";
 import { txnTokenClaims, type TxnTokenClaims } from "./txn-token.ts";
-import { resolveTarget, scopesAt, scopesByResource, type Target, type Wanted } from "./wanted.ts";
+import { recordable, resolveTarget, scopesAt, scopesByResource, type Target, type Wanted } from "./wanted.ts";
 
 /** One request as it will be decided: everything but the trust index and the outcome of the gate. */
 export interface Request {
@@ -31,8 +31,6 @@ export interface Request {
   readonly wanted: Wanted;
   /** More that this request spends, such as the `jti` of an ID-JAG. */
   readonly replay: readonly ReplayKey[];
-  /** Bounds from outside, such as the scopes of an ID-JAG. */
-  readonly ceiling: readonly string[] | null;
   /** Name of a task opened by it, and of the token. */
   readonly txn: string;
   readonly jti: string;
@@ -67,11 +65,11 @@ export function plan(deps: StsDeps, request: Request, origin: Origin): { ask: As
   const now = deps.clock.now();
   const position = positionOf(origin, proved.acting, { txn: request.txn, now, purpose: wanted.purpose });
   const { subject } = position;
-  recheckSubject(trust, origin, subject);
+  recheckSubject(trust, { origin, subject, agent: proved.acting.agent.name });
   trail.sub = subject.sub;
   trail.txn = position.txn;
-  trail.scope = wanted.scopes.join(" ");
-  trail.resource = wanted.target;
+  trail.scope = recordable(wanted.scopes.join(" "));
+  trail.resource = recordable(wanted.target);
   const target = resolveTarget(trust, wanted, deps);
   const granted = allow(trust, { request, position, target, now });
   trail.resource = granted.resource;
@@ -90,7 +88,7 @@ export function plan(deps: StsDeps, request: Request, origin: Origin): { ask: As
 
 function allow(trust: TrustIndex, at: { request: Request; position: Position; target: Target; now: number }): Allowed {
   const { request, position, target, now } = at;
-  const ceilings = [...position.ceilings, request.ceiling];
+  const { ceilings } = position;
   const common = {
     path: position.path,
     subject: position.subject,
@@ -115,7 +113,7 @@ function allow(trust: TrustIndex, at: { request: Request; position: Position; ta
     }
     case "domain": {
       const decisions = scopesByResource(trust, request.wanted.scopes).map(({ resource, scopes }) =>
-        decide(trust, { ...common, resource, scopes }),
+        decide(trust, { ...common, resource, scopes, passesProxy: false }),
       );
       return allowed(mergeDecisions(decisions), target.audience, "trust-domain");
     }
@@ -212,7 +210,7 @@ function askOf(at: {
   const { request, position, target, allowed: granted, value, jkt, origin, trust, now } = at;
   const { acting } = request.proved;
   const { jti } = request;
-  const targetKeys = deathKeysOf(target);
+  const targetKeys = [...pathKeysOf(trust, position), ...deathKeysOf(target, granted.scopes)];
   const binding = bindingOf(origin, position, request.context.proof?.jkt);
   return {
     action: "token.issue",
@@ -252,9 +250,18 @@ function askOf(at: {
 }
 
 /** What kills a token because of where it is to be spent. A hand-over dies with its addressee too, also before its first use. */
-function deathKeysOf(target: Target): readonly string[] {
+function deathKeysOf(target: Target, scopes: readonly string[]): readonly string[] {
   if (target.kind === "resource") return [deathKeys.resource(target.resource.name)];
-  return target.kind === "agent" ? [killKey("agent", target.name)] : [];
+  if (target.kind === "agent") return [killKey("agent", target.name)];
+  return scopes.map((scope) => deathKeys.resource(scope.slice(0, scope.indexOf(":"))));
+}
+
+/** Who answers for the agents above may have changed since their places were made: the owners of now count beside those of then. */
+function pathKeysOf(trust: TrustIndex, position: Position): readonly string[] {
+  return position.path.flatMap((name) => {
+    const agent = trust.agent(name);
+    return agent === undefined ? [] : deathKeys.ofAgent(agent, undefined);
+  });
 }
 
 function bindingOf(origin: Origin, position: Position, jkt: string | undefined): Binding | undefined {
@@ -275,14 +282,12 @@ function bindingOf(origin: Origin, position: Position, jkt: string | undefined):
 /** Everything that works once and is spent by this request. */
 function spent(request: Request, position: Position): ReplayKey[] {
   const { proof } = request.context;
-  const { acting, origin } = request.proved;
-  const isOwnSubject = origin.kind === "open" && origin.subject.type === "agent";
-  const single = isOwnSubject ? undefined : singleUseKey(acting, proof?.jkt, `${position.txn}.${position.node}`);
+  const { acting } = request.proved;
   return [
     ...acting.replay,
     ...request.replay,
     ...(proof ? [{ key: proof.replayKey, exp: proof.replayUntil }] : []),
-    ...(single ? [single] : []),
+    ...singleUseKeys(acting, proof?.jkt, `${position.txn}.${position.node}`),
   ];
 }
 

@@ -61,18 +61,18 @@ function opened(
 ): Position {
   const { txn, now, purpose } = at;
   const agent = acting.agent.name;
-  const { subject, deadline } = origin;
+  const { subject, deadline, ceiling = null } = origin;
   const kill = joined({ keys: [], epochs: [] }, [...fresh, ...deathKeys.ofSubject(subject), deathKeys.txn(txn)]);
   return {
     txn,
     node: txn,
     path: [agent],
     subject,
-    ceilings: [],
+    ceilings: [ceiling],
     deadline,
     purpose,
     kill,
-    newTask: { txn, opener: agent, subject, sub: subject.sub, purpose, ceiling: null, opened_at: now, deadline },
+    newTask: { txn, opener: agent, subject, sub: subject.sub, purpose, ceiling, opened_at: now, deadline },
     newNode: newNode({ id: txn, txn, parent: null, agent, path: [agent], ceiling: null }, kill, now),
   };
 }

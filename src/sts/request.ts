@@ -4,6 +4,7 @@
  * (`core/grants`), record (`authz`) or sign (`keys`) by itself. Called by `http` only.
  */
 import type { Form } from "../core/oauth/form.ts";
+import type { ActingAgent } from "./acting-agent.ts";
 
 /** One request at an OAuth endpoint, as the edge hands it over. Headers are those that may matter, each at most once. */
 export interface OAuthRequest {
@@ -39,6 +40,8 @@ export interface Context {
   readonly authorization: string | undefined;
   /** A verified DPoP proof; its `jti` is not spent yet. */
   readonly proof: DpopKey | undefined;
+  /** Told who asks as soon as that is proved: whatever is refused then is recorded under that name (INV-29). */
+  readonly proved?: (acting: ActingAgent) => void;
 }
 
 /** The key that a request proved, and what spends the proof. */

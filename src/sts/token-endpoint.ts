@@ -50,9 +50,11 @@ export function createTokenEndpoint(deps: StsDeps): (request: OAuthRequest) => P
       traceId: trail.traceId,
       authorization: request.authorization,
       proof,
+      proved: (acting) => {
+        trail.acting = acting;
+      },
     };
     const proved = await grant.prove(deps, context);
-    trail.acting = proved.acting;
     const wanted = readWanted(form, deps.trustDomain);
     checkBounds(proved, wanted, proof?.jkt);
     const nowMs = deps.clock.nowMs();
@@ -64,7 +66,6 @@ export function createTokenEndpoint(deps: StsDeps): (request: OAuthRequest) => P
         proved,
         wanted,
         replay: proved.replay ?? [],
-        ceiling: proved.ceiling ?? null,
         txn: ulid(nowMs),
         jti: ulid(nowMs),
       },

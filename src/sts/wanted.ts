@@ -91,6 +91,17 @@ function contextObject(text: string | undefined): Readonly<Record<string, unknow
   throw malformed();
 }
 
+/** A run of characters as long as any secret of ours; the names in scopes and targets are shorter. */
+const SECRET_SIZED = /[^/?#&=: ]{41,}/g;
+
+/**
+ * A scope or target as a refusal may record it before it is known to be one. It is whatever the caller sent, which may be a
+ * token in the wrong parameter (INV-15).
+ */
+export function recordable(text: string): string {
+  return text.replace(SECRET_SIZED, "?");
+}
+
 /**
  * The target by the trust index as it is now.
  *

@@ -70,6 +70,7 @@ export function stubRooms(seen: Seen, overrides: Partial<Rooms> = {}): Rooms {
         return Promise.resolve({ kind: "agent", agent: "bot", token });
       },
     },
+    tokenStillLives: () => Promise.resolve(),
     agents: {
       authenticate: (credentials) =>
         credentials.authorization === AGENT

@@ -27,3 +27,21 @@ export function handClock(start = 1_795_348_800): HandClock {
     },
   };
 }
+
+/** The real time, which a test can still push ahead; for programs that have clocks of their own. */
+export function runningClock(): HandClock {
+  let aheadMs = 0;
+  let jumpedMs = 0;
+  const nowMs = (): number => Date.now() + aheadMs + jumpedMs;
+  return {
+    nowMs,
+    monotonicMs: () => performance.now() + aheadMs,
+    seconds: () => Math.floor(nowMs() / 1000),
+    advance(seconds) {
+      aheadMs += seconds * 1000;
+    },
+    jumpWall(seconds) {
+      jumpedMs += seconds * 1000;
+    },
+  };
+}

@@ -81,7 +81,8 @@ export type Form = Record<string, string | readonly string[] | undefined>;
 /**
  * Starts a world with the usual trust.
  *
- * @param options.start seconds since the epoch at which its clock stands; the real now for clients that have clocks of their own
+ * @param options.start seconds since the epoch at which its clock stands
+ * @param options.clock a running one for clients that have clocks of their own
  */
 export async function world(
   t: Cleanup,
@@ -90,10 +91,19 @@ export async function world(
     env?: Record<string, string>;
     resolve?: ResolveAll;
     start?: number;
+    clock?: HandClock;
+    /** The database's clock, where it is not to follow the machine's. */
+    readTimeMs?: (clock: HandClock) => number;
+    /** Another database than one of the run's server. */
+    database?: TestDatabase;
   } = {},
 ): Promise<World> {
-  const [database, workloads, humans] = await Promise.all([testDatabase(t), startIssuer(t), startIssuer(t)]);
-  const clock = handClock(options.start ?? START);
+  const [database, workloads, humans] = await Promise.all([
+    options.database ?? testDatabase(t),
+    startIssuer(t),
+    startIssuer(t),
+  ]);
+  const clock = options.clock ?? handClock(options.start ?? START);
   const data = await mkdtemp(join(tmpdir(), "ephor-world-"));
   t.after(() => rm(data, { recursive: true, force: true }));
   const lines: string[] = [];
@@ -113,7 +123,7 @@ export async function world(
     });
     const server = await startServer(config, {
       clock,
-      readTimeMs: async () => clock.nowMs(),
+      readTimeMs: async () => options.readTimeMs?.(clock) ?? clock.nowMs(),
       log,
       durable: false,
       ...(options.resolve === undefined ? {} : { resolve: options.resolve }),

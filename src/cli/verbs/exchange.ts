@@ -1,5 +1,5 @@
 import { readIssuer } from "../../sdk/client/api.ts";
-import { exchange, type Exchanged, type ExchangeOrder, type Proof, type TypedToken } from "../../sdk/client/exchange.ts";
+import { exchange, handOver, type Exchanged, type ExchangeOrder, type Proof, type TypedToken } from "../../sdk/client/exchange.ts";
 import { ApiError } from "../../sdk/client/errors.ts";
 import { findPlatformToken, readTokenFile } from "../../sdk/client/platform-token.ts";
 import type { CliContext } from "../context.ts";
@@ -34,10 +34,9 @@ export async function exchangeVerb(context: CliContext, options: ExchangeOptions
   const ttlSeconds = readTtl(options.ttl);
   checkUsage(options);
   const subject = await readSubject(options);
-  const order: ExchangeOrder = {
+  const order: Omit<ExchangeOrder, "target"> = {
     proof: await readProof(context, options),
     subject,
-    target: await targetOf(context, options),
     scopes: options.scope,
     purpose: options.purpose,
     ttlSeconds,
@@ -45,7 +44,11 @@ export async function exchangeVerb(context: CliContext, options: ExchangeOptions
   };
   let answer: Exchanged;
   try {
-    answer = await exchange(context.settings.url, order);
+    const { url } = context.settings;
+    answer =
+      options.to === undefined
+        ? await exchange(url, { ...order, target: options.resource ?? "" })
+        : await handOver(url, { ...order, issuer: await readIssuer(url), to: options.to });
   } catch (error) {
     throw asUnauthenticated(error);
   }
@@ -91,11 +94,6 @@ async function readProof(context: CliContext, options: ExchangeOptions): Promise
   const found = await findPlatformToken({ env, audience: options.audience ?? url, file: options.tokenFile });
   if (!context.isJson && context.io.isTalkTerminal) context.say(`using the workload token of ${found.source}`);
   return { workloadToken: found.token };
-}
-
-async function targetOf(context: CliContext, options: ExchangeOptions): Promise<string> {
-  if (options.to === undefined) return options.resource ?? "";
-  return `${await readIssuer(context.settings.url)}/agents/${options.to}`;
 }
 
 /** At `/token` a bad, expired or killed subject or actor is `invalid_request` (RFC 8693 §2.2.2); our form itself is right. */

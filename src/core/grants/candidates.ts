@@ -53,7 +53,7 @@ function judge(grant: CompiledGrant, agent: Agent, input: DecideInput): Verdict 
   if (condition === undefined) return "true";
   if (condition.atCall && input.call === undefined) {
     // Only what passes our proxy is judged again at the call; elsewhere such a condition would never be judged.
-    return isProxied(input.resource) ? "true" : "error";
+    return isProxied(input.resource) && input.passesProxy !== false ? "true" : "error";
   }
   return condition.judge(conditionFacts(agent, input));
 }

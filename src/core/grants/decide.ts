@@ -34,7 +34,7 @@ export function decide(trust: TrustIndex, input: DecideInput): Decision {
   if (above !== undefined) return refuse("scope_above_ceiling", { scope: scopeOf(above) });
 
   const actors = standing.agents.map((agent) => findCandidates(trust, agent, input));
-  const isObserved = isObserving(input.resource, input.now);
+  const isObserved = input.passesProxy !== false && isObserving(input.resource, input.now);
   const offered = asked.everything
     ? offeredActions(input.resource, actors, { ceilings: input.ceilings, isObserved })
     : [];

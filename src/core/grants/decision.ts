@@ -29,6 +29,8 @@ export interface DecideInput extends DecisionContext {
     readonly args: Readonly<Record<string, unknown>>;
     readonly call: Readonly<Record<string, unknown>>;
   };
+  /** What is allowed is not spent through our proxy: nobody will judge the call, and nothing is only observed. */
+  readonly passesProxy?: false;
 }
 
 /** May the current actor hand these scopes, of whatever resources, over to that agent? */

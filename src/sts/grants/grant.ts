@@ -22,8 +22,6 @@ export interface Grant {
 export interface Proof extends Proved {
   /** What else is spent with it. */
   readonly replay?: readonly ReplayKey[];
-  /** Bounds that the presented grant itself carries. */
-  readonly ceiling?: readonly string[] | null;
   /** Targets that the presented grant itself names; another one is refused. */
   readonly onlyTargets?: readonly string[];
   /** A key that the presented grant is bound to; a proof by another, or none, is refused. */

@@ -1,7 +1,10 @@
-import { InvalidClientError, InvalidGrantError, InvalidRequestError } from "../../core/oauth/errors.ts";
+import { EVERY_ACTION } from "../../core/grants/scopes.ts";
+import { InvalidClientError, InvalidGrantError, InvalidRequestError, InvalidScopeError } from "../../core/oauth/errors.ts";
+import { scopeOf, splitScope, type ScopeParts } from "../../core/oauth/scope.ts";
 import { GRANT_TYPE, ID_JAG_TYP } from "../../core/oauth/vocabulary.ts";
 import { OUTSIDE_TOKEN_MAX_BYTES, readJws } from "../../core/token/jws.ts";
 import { RefusedToken } from "../../core/token/refused.ts";
+import type { VerifiedIdJag } from "../../federation/id-jag.ts";
 import { actingAgent, clientAssertion } from "../acting-agent.ts";
 import type { StsDeps } from "../deps.ts";
 import { forHuman, forItself } from "../origin.ts";
@@ -46,17 +49,42 @@ async function byWorkload(deps: StsDeps, context: Context, assertion: string): P
 async function byIdJag(deps: StsDeps, context: Context, assertion: string): Promise<Proof> {
   const acting = await clientAssertion(deps, context, context.form.get("client_id"));
   if (!acting) throw new InvalidClientError({ reason: "client_missing" });
+  context.proved?.(acting);
   const grant = await deps.federation.verifyIdJag(assertion, acting.agent.name);
   const origin = forHuman(deps, acting, grant);
   return {
     acting,
     // Each ID-JAG works once and opens a task of its own.
-    origin: { ...origin, subjectKey: undefined },
+    origin: { ...origin, subjectKey: undefined, ceiling: ceilingOf(deps, grant) },
     replay: [{ key: `id-jag:${grant.key}`, exp: grant.exp + 60 }],
-    ...(grant.scope === undefined ? {} : { ceiling: grant.scope.split(" ") }),
     ...(grant.resource === undefined ? {} : { onlyTargets: grant.resource }),
     ...(grant.jkt === undefined ? {} : { jkt: grant.jkt }),
   };
+}
+
+/**
+ * What the IdP allows, as the ceiling of the whole task: its scopes at its resources. The bare name of a resource is all of
+ * it, as in a request (IdPs copy what our metadata offers); what is not ours is left out. Null: it names neither.
+ */
+function ceilingOf(deps: StsDeps, { scope, resource }: VerifiedIdJag): readonly string[] | null {
+  if (scope === undefined && resource === undefined) return null;
+  const trust = deps.trust();
+  const names = resource?.flatMap((identifier) => trust.resourceByIdentifier(identifier)?.name ?? []);
+  const scopes = scope?.split(" ") ?? names ?? [];
+  return scopes
+    .flatMap(partsOf)
+    .filter((parts) => names === undefined || names.includes(parts.resource))
+    .map((parts) => scopeOf(parts.resource, parts.action ?? EVERY_ACTION));
+}
+
+/** None for a scope that can be none of ours: it bounds nothing here. */
+function partsOf(scope: string): ScopeParts[] {
+  try {
+    return [splitScope(scope)];
+  } catch (error) {
+    if (error instanceof InvalidScopeError) return [];
+    throw error;
+  }
 }
 
 /** RFC 7523 §3.1: what is wrong with the assertion is `invalid_grant`; a workload's client proof beside it keeps its own code. */

@@ -1,0 +1,67 @@
+import { createServer, connect, type AddressInfo, type Socket } from "node:net";
+import { join } from "node:path";
+import type { Cleanup } from "./database.ts";
+
+/** A wire between a server and its database that a test can cut. */
+export interface DatabaseProxy {
+  /** The database's URL through the wire. */
+  readonly url: string;
+  /** Bytes flow again; connections made while it hung are served now. */
+  restore(): void;
+  /** Connections are reset, and new ones too: the server is gone. */
+  cut(): void;
+  /** Nothing flows any more, and nobody is told: a cut network, a stopped machine. */
+  hang(): void;
+}
+
+/** Puts a wire in front of a PostgreSQL on a socket or a port. */
+export async function databaseProxy(t: Cleanup, url: string): Promise<DatabaseProxy> {
+  const target = targetOf(url);
+  let mode: "flow" | "cut" | "hang" = "flow";
+  const pairs = new Set<readonly [Socket, Socket]>();
+  const server = createServer((near) => {
+    if (mode === "cut") return void near.destroy();
+    const far = connect(target);
+    const pair = [near, far] as const;
+    pairs.add(pair);
+    const end = (): void => {
+      pairs.delete(pair);
+      near.destroy();
+      far.destroy();
+    };
+    for (const socket of pair) socket.on("error", end).on("close", end);
+    // Paused by hand: a piped socket flows on by itself.
+    near.on("data", (chunk) => far.write(chunk));
+    far.on("data", (chunk) => near.write(chunk));
+    if (mode === "hang") pair.forEach((socket) => socket.pause());
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  const proxy: DatabaseProxy = {
+    url: url.replace(/@[^/]*\//, `@127.0.0.1:${port}/`).replace(/\?.*$/, ""),
+    restore() {
+      mode = "flow";
+      for (const pair of pairs) pair.forEach((socket) => socket.resume());
+    },
+    cut() {
+      mode = "cut";
+      for (const [near] of pairs) near.resetAndDestroy();
+    },
+    hang() {
+      mode = "hang";
+      for (const pair of pairs) pair.forEach((socket) => socket.pause());
+    },
+  };
+  t.after(() => {
+    proxy.cut();
+    server.close();
+  });
+  return proxy;
+}
+
+function targetOf(url: string): { path: string } | { host: string; port: number } {
+  const { hostname, port, searchParams } = new URL(url);
+  const host = searchParams.get("host") ?? hostname;
+  const number = Number(port || searchParams.get("port") || 5432);
+  return host.startsWith("/") ? { path: join(host, `.s.PGSQL.${number}`) } : { host, port: number };
+}

@@ -1,0 +1,50 @@
+import assert from "node:assert/strict";
+import pg from "pg";
+
+/** The gate's advisory lock (migrations/0001_gate.sql). */
+export const GATE_LOCK = 4_202_171;
+/** Longest wait for somebody to wait, in real ms: below the server's own lock timeout of 4 s. */
+const WAIT_MS = 3_500;
+
+/** A lock that a test holds, so that others meet it at a known step. */
+export interface HeldLock {
+  /** Resolves when so many sessions of this database wait for a lock. */
+  waiting(count: number): Promise<void>;
+  release(): Promise<void>;
+}
+
+/**
+ * Holds what a statement locks, in a transaction of its own, until it is released.
+ *
+ * @param url the owner's URL of the test's database
+ * @param sql takes the lock
+ */
+export async function holdLock(url: string, sql: string, params: readonly unknown[] = []): Promise<HeldLock> {
+  const client = new pg.Client({ connectionString: url });
+  client.on("error", () => {});
+  await client.connect();
+  await client.query("begin");
+  await client.query(sql, params as unknown[]);
+  return {
+    async waiting(count) {
+      const deadline = performance.now() + WAIT_MS;
+      for (;;) {
+        const { rows } = await client.query<{ count: number }>(
+          `select count(*)::int as count from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
+        );
+        const found = rows[0]?.count ?? 0;
+        if (found >= count) return;
+        assert.ok(performance.now() < deadline, `${found} of ${count} sessions wait`);
+      }
+    },
+    async release() {
+      await client.query("rollback").catch(() => {});
+      await client.end();
+    },
+  };
+}
+
+/** Holds the gate alone: releases wait, and so do kills. */
+export function holdGate(url: string): Promise<HeldLock> {
+  return holdLock(url, `select pg_advisory_xact_lock(${GATE_LOCK})`);
+}

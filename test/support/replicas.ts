@@ -1,0 +1,168 @@
+/** Real servers, each in a process of its own as `npm start` runs it, on one real database. Clocks are real here. */
+import assert from "node:assert/strict";
+import { spawn, type ChildProcess } from "node:child_process";
+import { once } from "node:events";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { randomBytes } from "node:crypto";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { Cleanup, TestDatabase } from "./database.ts";
+import { startIssuer, type TestIssuer } from "./oidc-issuer.ts";
+import { ownDatabase } from "./own-database.ts";
+import { freePort, JWT_TYPE, TOKEN_EXCHANGE, usualTrust, type Answer, type Form } from "./world.ts";
+
+/** A start on a busy machine, in real ms. */
+const START_MS = 60_000;
+const PROGRAM = fileURLToPath(new URL("../../scripts/ephor.mjs", import.meta.url));
+
+/** One server process. */
+export interface Replica {
+  readonly url: string;
+  readonly child: ChildProcess;
+  /** What it said on standard error so far. */
+  said(): string;
+  /** Resolves with its exit code, or the signal that ended it. */
+  readonly ended: Promise<number | string>;
+}
+
+/** Real servers on one database. */
+export interface Replicas {
+  readonly database: TestDatabase;
+  readonly workloads: TestIssuer;
+  readonly humans: TestIssuer;
+  readonly issuer: string;
+  readonly operatorKey: string;
+  readonly all: Replica[];
+  /** The environment of another one. */
+  readonly env: NodeJS.ProcessEnv;
+  /** Starts one more; its port is new unless given. */
+  start(o?: { port?: number; env?: NodeJS.ProcessEnv }): Promise<Replica>;
+  /** Applies the usual trust, changed. */
+  apply(edit: (usual: string) => string): Promise<void>;
+  workload(agent: string, claims?: Record<string, unknown>): string;
+  human(sub?: string): string;
+  post(replica: Replica, path: string, form: Form): Promise<Answer>;
+  operator(replica: Replica, method: string, path: string, body?: unknown): Promise<Answer>;
+  self(replica: Replica, agent: string, form?: Form & { token?: string }): Promise<Answer>;
+}
+
+/** Starts servers on a durable database of their own, applies the usual trust. */
+export async function replicas(t: Cleanup, o: { count: number; env?: NodeJS.ProcessEnv }): Promise<Replicas> {
+  const [database, workloads, humans] = await Promise.all([ownDatabase(t, { durable: true }), startIssuer(t), startIssuer(t)]);
+  const data = await mkdtemp(join(tmpdir(), "ephor-replicas-"));
+  t.after(() => rm(data, { recursive: true, force: true }));
+  const operatorKey = `ephor_op_${randomBytes(32).toString("base64url")}`;
+  await writeFile(join(data, "seed"), operatorKey, { mode: 0o600 });
+  const port = await freePort();
+  const issuer = `http://127.0.0.1:${port}`;
+  const env = {
+    ...cleanEnvironment(),
+    DATABASE_URL: database.url,
+    EPHOR_DATA: join(data, "ephor"),
+    EPHOR_ISSUER: issuer,
+    EPHOR_OPERATOR_KEY_FILE: join(data, "seed"),
+    ...o.env,
+  };
+  const all: Replica[] = [];
+  const start: Replicas["start"] = async (one = {}) => {
+    const replica = await serve(t, { ...env, ...one.env }, one.port ?? (await freePort()));
+    all.push(replica);
+    return replica;
+  };
+  const first = await start({ port });
+  await Promise.all(Array.from({ length: o.count - 1 }, () => start()));
+
+  const now = (): number => Math.floor(Date.now() / 1_000);
+  const made: Replicas = {
+    database,
+    workloads,
+    humans,
+    issuer,
+    operatorKey,
+    all,
+    env,
+    start,
+    async apply(edit) {
+      const usual = usualTrust({ workloads, humans })
+        .replace("AGENT_KEY", JSON.stringify({ kty: "EC", crv: "P-256", ...point }))
+        .replace("BILLING_HASH", "sha256:d62e51d2a0ab78bc7aab374fc8049db7aad573ee13def852a65d470e12416ced")
+        .replaceAll("OUR_ISSUER", issuer);
+      const applied = await made.operator(first, "POST", "/v1/apply", { source: "trust.yaml", file: edit(usual) });
+      assert.equal(applied.status, 200, applied.text);
+    },
+    workload: (agent, claims = {}) => workloads.mint({ sub: `system:serviceaccount:agents:${agent}`, aud: issuer, ...claims }, { now: now() }),
+    human: (sub = "00u1ab") => humans.mint({ sub, aud: "api://ephor", nonce: "n", auth_time: now() - 60, groups: ["support"] }, { now: now() }),
+    post(replica, path, form) {
+      const body = new URLSearchParams();
+      for (const [name, value] of Object.entries(form)) if (typeof value === "string") body.append(name, value);
+      return request(`${replica.url}${path}`, { method: "POST", body: body.toString(), headers: { "content-type": "application/x-www-form-urlencoded" } });
+    },
+    operator: (replica, method, path, body) =>
+      request(replica.url + path, {
+        method,
+        headers: { authorization: `Bearer ${operatorKey}`, "content-type": "application/json" },
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      }),
+    self: (replica, agent, { token, ...form } = {}) =>
+      made.post(replica, "/token", {
+        grant_type: TOKEN_EXCHANGE,
+        subject_token: token ?? made.workload(agent),
+        subject_token_type: JWT_TYPE,
+        resource: "https://billing.acme.example",
+        scope: "billing:read_invoice",
+        ...form,
+      }),
+  };
+  await made.apply((text) => text);
+  return made;
+}
+
+/** A public key whose private part nobody has. */
+const point = {
+  x: "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+  y: "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",
+};
+
+/** Starts `ephor serve` and waits until it listens. */
+async function serve(t: Cleanup, env: NodeJS.ProcessEnv, port: number): Promise<Replica> {
+  const { child, said, ended } = run(["serve"], { ...env, EPHOR_LISTEN: `127.0.0.1:${port}` });
+  t.after(async () => {
+    child.kill("SIGKILL");
+    await ended;
+  });
+  const late = AbortSignal.timeout(START_MS);
+  while (!said().includes("listens on")) {
+    const [event] = await Promise.race([once(child.stderr as NonNullable<ChildProcess["stderr"]>, "data", { signal: late }), ended.then(() => ["ended"])]);
+    assert.notEqual(event, "ended", `the server ended: ${said()}`);
+  }
+  return { url: `http://127.0.0.1:${port}`, child, said, ended };
+}
+
+/** Runs the program as a user would. */
+export function run(args: readonly string[], env: NodeJS.ProcessEnv): Omit<Replica, "url"> & { out(): string } {
+  const child = spawn(process.execPath, [PROGRAM, ...args], { env, stdio: ["ignore", "pipe", "pipe"] });
+  let said = "";
+  let out = "";
+  child.stdout.on("data", (chunk: Buffer) => (out += chunk.toString()));
+  child.stderr.on("data", (chunk: Buffer) => (said += chunk.toString()));
+  const ended = once(child, "close").then(([code, signal]) => (code ?? signal) as number | string);
+  return { child, said: () => said, out: () => out, ended };
+}
+
+/** This shell's, without what Ephor and PostgreSQL would read from it. */
+export function cleanEnvironment(): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(EPHOR_|PG|DATABASE_URL$|NODE_)/.test(name)));
+}
+
+async function request(url: string, init: RequestInit): Promise<Answer> {
+  const response = await fetch(url, init);
+  const text = await response.text();
+  let body: Record<string, unknown> = {};
+  try {
+    body = JSON.parse(text) as Record<string, unknown>;
+  } catch {
+    // Not every answer is JSON.
+  }
+  return { status: response.status, headers: response.headers, body, text };
+}
