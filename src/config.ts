@@ -27,6 +27,8 @@ export interface KekSource {
 export interface Config {
   /** `iss` of our tokens and the base of every URL; without trailing slash. */
   readonly issuer: string;
+  /** False: `issuer` follows from where it listens, and gives way to what replicas on one database agreed on. */
+  readonly isIssuerGiven: boolean;
   readonly listen: ListenAddress;
   readonly tls: { readonly certFile: string; readonly keyFile: string } | null;
   /** Addresses and networks (CIDR) whose `X-Forwarded-For` is believed. */
@@ -104,6 +106,7 @@ function assemble(given: Resolved, around: Surroundings & { workingDirectory: st
   const keyFile = given.get("tlsKey");
   const hidden = (text: string | undefined): HiddenText | null => (text === undefined ? null : new HiddenText(text));
   return {
+    isIssuerGiven: given.get("issuer") !== undefined,
     issuer: given.get("issuer") ?? issuerOf(listen, certFile !== undefined),
     listen,
     tls: certFile !== undefined && keyFile !== undefined ? { certFile, keyFile } : null,

@@ -6,6 +6,7 @@ import type { Config } from "./config.ts";
 import { createEdge } from "./http/edge.ts";
 import { listen } from "./http/server.ts";
 import type { OperatorKeyOutcome } from "./operators/first-key.ts";
+import { agreedIssuer } from "./server/agreed-issuer.ts";
 import { layGround } from "./server/ground.ts";
 import { openRooms } from "./server/rooms.ts";
 import { VERSION } from "./server/version.ts";
@@ -60,15 +61,16 @@ export async function startServer(config: Config, overrides: Overrides = {}): Pr
 }
 
 async function start(
-  config: Config,
+  given: Config,
   at: { overrides: Overrides; log: Log; lifecycle: Lifecycle },
 ): Promise<RunningServer> {
   const { log, lifecycle } = at;
   // The port first: a second server on it stops here, before it touches the database.
-  const listener = await listen({ host: config.listen.host, port: config.listen.port, tls: config.tls });
+  const listener = await listen({ host: given.listen.host, port: given.listen.port, tls: given.tls });
   lifecycle.onStop("accepting", "listener", () => listener.stopAccepting());
   lifecycle.onStop("accepted", "listener", () => listener.finish(GRACE_MS));
-  const ground = await layGround(config, at);
+  const ground = await layGround(given, at);
+  const config: Config = { ...given, issuer: await agreedIssuer(given, ground.db) };
   const edge = createEdge({
     issuer: config.issuer,
     version: VERSION,

@@ -13,7 +13,12 @@ export const taskRequest = component(
   "TaskRequest",
   z
     .strictObject({
-      purpose: z.string().min(1).max(200).describe("Why; recorded, and carried by the task's tokens."),
+      purpose: z
+        .string()
+        .min(1)
+        .max(200)
+        .refine((text) => !/\p{Cc}/u.test(text), { message: "must be one line of printable text" })
+        .describe("Why; recorded, and carried by the task's tokens."),
       deadline: epochSeconds.optional().describe("Until when; default and longest as configured."),
       scopes: z
         .array(scopeShape)

@@ -59,7 +59,7 @@ export interface EventRow {
   readonly body: string;
 }
 
-/** Longest string in an event, in characters: longer ones are cut, and say so. */
+/** Longest string in an event, in characters: longer ones are cut, and say so. A shorter text has no longer string in it. */
 const MAX_STRING = 8_192;
 
 /**
@@ -73,18 +73,24 @@ export function eventRow(
   verdict: { decision: EventRow["decision"]; reason?: string | undefined },
 ): EventRow {
   const { type, facts, ...keys } = draft;
-  const body = JSON.stringify(
-    {
-      v: 1,
-      id: stamp.id,
-      at: new Date(stamp.atMs).toISOString(),
-      replica: stamp.replica,
-      type,
-      ...keys,
-      ...besideKeys(facts),
-    },
-    storable,
-  );
+  const told = {
+    v: 1,
+    id: stamp.id,
+    at: new Date(stamp.atMs).toISOString(),
+    replica: stamp.replica,
+    type,
+    ...keys,
+    ...besideKeys(facts),
+  };
+  const plain = JSON.stringify(told);
+  // Most events need no mending, and the plain text shows it; looking at every value costs more than writing it.
+  const isPlain = plain.length <= MAX_STRING && !plain.includes("\\u");
+  const body = isPlain ? plain : JSON.stringify(told, storable);
+  const column = (value: string | undefined): string | null => {
+    if (value === undefined) return null;
+    // The columns repeat what the text says.
+    return isPlain ? value : storableText(value);
+  };
   return {
     id: stamp.id,
     type,
@@ -125,8 +131,4 @@ function storableText(value: string): string {
   const cut = value.length > MAX_STRING ? `${value.slice(0, MAX_STRING)}…` : value;
   // oxlint-disable-next-line no-control-regex -- NUL is exactly what is looked for
   return cut.toWellFormed().replace(/\u0000/g, "\uFFFD");
-}
-
-function column(value: string | undefined): string | null {
-  return value === undefined ? null : storableText(value);
 }

@@ -2,6 +2,8 @@ import type { EventDraft } from "../audit/event.ts";
 import type { Recorder } from "../audit/recorder.ts";
 import { Permit } from "../core/permit.ts";
 import { TemporarilyUnavailableError } from "../core/oauth/errors.ts";
+import type { Reason } from "../core/oauth/reasons.ts";
+import { DatabaseUnreachableError } from "../db/errors.ts";
 import type { DatabaseClock } from "../system/clock.ts";
 import type { Ask } from "./ask.ts";
 import type { Gate, GateOutcome, Verdict } from "./gate.ts";
@@ -48,23 +50,27 @@ export function createAuthorizer(deps: {
   /** What each permit was recorded as, for the second event of one that is not used after all. */
   const events = new WeakMap<Permit, EventDraft>();
 
-  function withheld(permit: Permit): void {
-    // Told as a second event; if even that fails, the grant stands as recorded and nothing was released.
-    const granted = events.get(permit);
+  /** Told as a second event; if even that fails, the grant stands as recorded and nothing was released. */
+  function unreleased(event: EventDraft | undefined, of: string, at: { agent: string; reason: Reason }): void {
+    const { resource, sub, txn, jti } = event ?? {};
     recorder
-      .noted(
-        {
-          type: "release.withheld",
-          agent: permit.actor,
-          resource: granted?.resource,
-          sub: granted?.sub,
-          txn: granted?.txn,
-          jti: granted?.jti,
-          facts: { of: permit.eventId },
-        },
-        "permit_lapsed",
-      )
+      .noted({ type: "release.withheld", agent: at.agent, resource, sub, txn, jti, facts: { of } }, at.reason)
       .catch(() => {});
+  }
+
+  function withheld(permit: Permit): void {
+    unreleased(events.get(permit), permit.eventId, { agent: permit.actor, reason: "permit_lapsed" });
+  }
+
+  /** Asks the gate. Where nobody knows how that ended, a grant may stand in the record that never left. */
+  async function asked(ask: Ask): Promise<Verdict> {
+    try {
+      return await gate.submit(ask);
+    } catch (error) {
+      const isUnknown = error instanceof DatabaseUnreachableError ? error.outcomeUnknown : isUnknownOutcome(error);
+      if (isUnknown) unreleased(ask.event, "unknown", { agent: ask.actor, reason: "gate_unknown_outcome" });
+      throw error;
+    }
   }
 
   function grant<T>(ask: Ask, value: T, verdict: Verdict): Authorized<T> {
@@ -88,7 +94,7 @@ export function createAuthorizer(deps: {
     if (!deps.mayRelease()) throw new TemporarilyUnavailableError({ reason: "replica_fenced" });
     for (let attempt = 0; attempt < 2; attempt++) {
       const { ask, value } = prepare();
-      const verdict = await gate.submit(ask);
+      const verdict = await asked(ask);
       deps.observe?.(verdict.outcome);
       switch (verdict.outcome) {
         case "granted":
@@ -106,4 +112,8 @@ export function createAuthorizer(deps: {
   }
 
   return { authorize, withheld };
+}
+
+function isUnknownOutcome(error: unknown): boolean {
+  return error instanceof TemporarilyUnavailableError && error.reason === "gate_unknown_outcome";
 }

@@ -48,7 +48,7 @@ interface GateAnswer {
 
 interface GateRow {
   readonly id: string;
-  readonly row: Record<string, unknown>;
+  readonly row: Record<string, unknown> & { i: number };
 }
 
 /** One call in flight, group commit, one stream of the ledger. */
@@ -102,8 +102,12 @@ export function createGate(deps: {
   };
 }
 
+/** Numbers the rows of the batch; rows tried once more, alone, are numbered anew. */
 function rowsAsJson(rows: readonly GateRow[]): string {
-  return JSON.stringify(rows.map((member, index) => ({ i: index + 1, ...member.row })));
+  rows.forEach((member, index) => {
+    member.row.i = index + 1;
+  });
+  return JSON.stringify(rows.map((member) => member.row));
 }
 
 function verdict(row: GateRow, answer: GateAnswer, index: number, sentAtMs: number): Verdict {
@@ -130,6 +134,7 @@ function gateRow(ask: Ask, at: { ids: Ulids; replica: string; atMs: number }): G
   return {
     id,
     row: {
+      i: 0,
       trust_version: ask.trustVersion,
       id,
       type: event.type,

@@ -26,7 +26,8 @@ export function gather(value: string, before: readonly string[] = []): readonly 
 
 /** The name of a trust object (CONTRACT §1). */
 export function objectName(text: string): string {
-  if (!/^[a-z0-9][a-z0-9-]{0,62}$/.test(text)) throw new InvalidArgumentError("Names are lower-case letters, digits and dashes.");
+  if (!/^[a-z0-9][a-z0-9-]{0,62}$/.test(text))
+    throw new InvalidArgumentError("Names are lower-case letters, digits and dashes.");
   return text;
 }
 

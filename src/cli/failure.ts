@@ -5,8 +5,20 @@ import { PlatformTokenError } from "../sdk/client/platform-token.ts";
 import { CliFailure, EXIT, type ExitCode } from "./exit-code.ts";
 
 /** OAuth and problem codes that say: not with these rights. */
-const DENIED = new Set(["access_denied", "insufficient_scope", "invalid_scope", "invalid_target", "unauthorized_client"]);
-const UNAUTHENTICATED = new Set(["invalid_client", "invalid_token", "invalid_grant", "invalid_dpop_proof", "use_dpop_nonce"]);
+const DENIED = new Set([
+  "access_denied",
+  "insufficient_scope",
+  "invalid_scope",
+  "invalid_target",
+  "unauthorized_client",
+]);
+const UNAUTHENTICATED = new Set([
+  "invalid_client",
+  "invalid_token",
+  "invalid_grant",
+  "invalid_dpop_proof",
+  "use_dpop_nonce",
+]);
 
 /** How a command that threw ends. */
 export function exitCodeOf(error: unknown): ExitCode {
@@ -30,14 +42,16 @@ export function explain(error: unknown, url: string | undefined): string[] {
   if (error instanceof ConfigError) return error.message.split("\n");
   if (error instanceof ApiError) return explainRefusal(error);
   if (error instanceof ConnectionError) return [explainConnection(error, url ?? "the server")];
-  if (error instanceof Error && (error instanceof CliFailure || error instanceof PlatformTokenError)) return [error.message];
+  if (error instanceof Error && (error instanceof CliFailure || error instanceof PlatformTokenError))
+    return [error.message];
   // Anything else is a mistake of ours, or a fault of this machine; its name and code tell which, its text may hold values.
   const { name, code } = error as { name?: unknown; code?: unknown };
   return [`failed: ${typeof name === "string" ? name : "unknown"}${typeof code === "string" ? ` (${code})` : ""}`];
 }
 
 function explainRefusal(error: ApiError): string[] {
-  if (/^http_5/.test(error.code)) return [`the server is not ready (${error.status}): it starts, stops, or is away behind a proxy; try again`];
+  if (error.code.startsWith("http_5"))
+    return [`the server is not ready (${error.status}): it starts, stops, or is away behind a proxy; try again`];
   const hint = error.code === "invalid_token" ? " Is the operator key the one of this server?" : "";
   const request = error.requestId === undefined ? "" : ` [request ${error.requestId}]`;
   return [`refused: ${error.message}${hint}${request}`, ...error.entries.map((entry) => `  ${placed(entry)}`)];
@@ -46,7 +60,9 @@ function explainRefusal(error: ApiError): string[] {
 /** One problem of a file: line, where, what, and how to mend it. */
 export function placed(entry: ApiErrorEntry, file?: string): string {
   const position = [file, entry.line].filter((part) => part !== undefined).join(":");
-  const where = [entry.line === undefined || file !== undefined ? position : `line ${position}`, entry.path].filter((part) => part !== "").join(" ");
+  const where = [entry.line === undefined || file !== undefined ? position : `line ${position}`, entry.path]
+    .filter((part) => part !== "")
+    .join(" ");
   return `${where === "" ? "" : `${where}: `}${entry.detail}${entry.mend === undefined ? "" : ` – ${entry.mend}`}`;
 }
 

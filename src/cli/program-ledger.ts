@@ -15,7 +15,10 @@ export function addLedgerVerbs(program: Command, { run }: ProgramParts): void {
     .argument("<txn>")
     .addOption(jsonOption())
     .action(async (txn: string, options: { json?: boolean }) => {
-      await run(async (context) => await (await import("./verbs/ledger.ts")).chain(context, txn), options.json === true);
+      await run(
+        async (context) => await (await import("./verbs/ledger.ts")).chain(context, txn),
+        options.json === true,
+      );
     });
   program
     .command("who")
@@ -29,26 +32,36 @@ export function addLedgerVerbs(program: Command, { run }: ProgramParts): void {
 }
 
 function addAudit(program: Command, { run }: Pick<ProgramParts, "run">): void {
-  const optionsOf = (command: Command): LedgerFilters & { json?: boolean; limit: number; format?: string } => command.optsWithGlobals();
+  const optionsOf = (command: Command): LedgerFilters & { json?: boolean; limit: number; format?: string } =>
+    command.optsWithGlobals();
   const audit = filtered(program.command("audit").description("what happened, newest first"))
     .option("--limit <n>", `events, at most ${MAX_LIMIT}`, readLimit, DEFAULT_LIMIT)
     .addOption(jsonOption())
     .action(async (_: unknown, command: Command) => {
       const { json, limit, ...filters } = optionsOf(command);
-      await run(async (context) => await (await import("./verbs/ledger.ts")).audit(context, filters, limit), json === true);
+      await run(
+        async (context) => await (await import("./verbs/ledger.ts")).audit(context, filters, limit),
+        json === true,
+      );
     });
   filtered(audit.command("export").description("every event as a line of JSON, oldest first"))
     .addOption(new Option("--format <format>", "of the lines").choices(["ephor", "ocsf"]))
     .action(async (_: unknown, command: Command) => {
       const { json, limit: _limit, format, ...filters } = optionsOf(command);
-      await run(async (context) => await (await import("./verbs/ledger.ts")).exportAudit(context, filters, format), json === true);
+      await run(
+        async (context) => await (await import("./verbs/ledger.ts")).exportAudit(context, filters, format),
+        json === true,
+      );
     });
   audit
     .command("verify")
     .description("check the hash chain and its signed heads; exit 1 when anything does not fit")
     .addOption(jsonOption())
     .action(async (_: unknown, command: Command) => {
-      await run(async (context) => await (await import("./verbs/ledger.ts")).verifyAudit(context), optionsOf(command).json === true);
+      await run(
+        async (context) => await (await import("./verbs/ledger.ts")).verifyAudit(context),
+        optionsOf(command).json === true,
+      );
     });
 }
 

@@ -17,7 +17,11 @@ function addExchange(program: Command, { run }: ProgramParts): void {
     .description("exchange this workload's own token for an access token of less than a minute; prints it")
     .option("--resource <id>", "where the token will be spent: a resource's identifier or name")
     .option("--to <agent>", "hand the work to this agent instead", objectName)
-    .requiredOption("--scope <scope>", "RESOURCE:ACTION, again for each; RESOURCE alone for whatever is granted there", gather)
+    .requiredOption(
+      "--scope <scope>",
+      "RESOURCE:ACTION, again for each; RESOURCE alone for whatever is granted there",
+      gather,
+    )
     .option("--purpose <text>", "why; recorded")
     .option("--ttl <seconds>", "1 to 59")
     .option("--token-file <file>", "the workload's token (default: EPHOR_TOKEN_FILE, then where the platform puts it)")
@@ -30,7 +34,10 @@ function addExchange(program: Command, { run }: ProgramParts): void {
     .option("--traceparent <value>", "W3C trace context, recorded with every event")
     .addOption(jsonOption())
     .action(async (options: ExchangeOptions & { json?: boolean }) => {
-      await run(async (context) => await (await import("./verbs/exchange.ts")).exchangeVerb(context, options), options.json === true);
+      await run(
+        async (context) => await (await import("./verbs/exchange.ts")).exchangeVerb(context, options),
+        options.json === true,
+      );
     });
 }
 
@@ -62,7 +69,10 @@ function addKill(program: Command, { run }: ProgramParts): void {
     .requiredOption("--reason <text>", "why; recorded", reasonText)
     .addOption(jsonOption())
     .action(async (agents: string[], o: { reason: string; json?: boolean }) => {
-      await run(async (context) => await (await import("./verbs/kill.ts")).restore(context, { agents, reason: o.reason }), o.json === true);
+      await run(
+        async (context) => await (await import("./verbs/kill.ts")).restore(context, { agents, reason: o.reason }),
+        o.json === true,
+      );
     });
 }
 
@@ -73,20 +83,30 @@ function addAgents(program: Command, { run }: ProgramParts): void {
     .description("list the agents")
     .addOption(jsonOption())
     .action(async (options: { json?: boolean }) => {
-      await run(async (context) => await (await import("./verbs/objects.ts")).listAgents(context), options.json === true);
+      await run(
+        async (context) => await (await import("./verbs/objects.ts")).listAgents(context),
+        options.json === true,
+      );
     });
   agents
     .command("key")
-    .description("make a key for an agent without a platform, on this machine, and register its public half; prints the path")
+    .description(
+      "make a key for an agent without a platform, on this machine, and register its public half; prints the path",
+    )
     .argument("<name>", "the agent", objectName)
     .option("--owner <person>", "who answers for it; makes the agent where there is none")
     .option("--purpose <text>", "what it is for")
     .option("--may <scope>", "grant it RESOURCE:ACTION, again for each", gather)
     .addOption(jsonOption())
-    .action(async (name: string, o: { owner?: string; purpose?: string; may?: readonly string[] }, command: Command) => {
-      const order = { name, owner: o.owner, purpose: o.purpose, may: o.may ?? [] };
-      await run(async (context) => await (await import("./verbs/agent-key.ts")).makeKey(context, order), isJson(command));
-    });
+    .action(
+      async (name: string, o: { owner?: string; purpose?: string; may?: readonly string[] }, command: Command) => {
+        const order = { name, owner: o.owner, purpose: o.purpose, may: o.may ?? [] };
+        await run(
+          async (context) => await (await import("./verbs/agent-key.ts")).makeKey(context, order),
+          isJson(command),
+        );
+      },
+    );
   agents
     .command("assertion")
     .description("print a fresh client_assertion signed with that key; works once, for two minutes")
@@ -94,7 +114,10 @@ function addAgents(program: Command, { run }: ProgramParts): void {
     .option("--audience <issuer>", "the server's issuer (default: as the server says)")
     .addOption(jsonOption())
     .action(async (name: string, o: { audience?: string }, command: Command) => {
-      await run(async (context) => await (await import("./verbs/agent-key.ts")).printAssertion(context, name, o.audience), isJson(command));
+      await run(
+        async (context) => await (await import("./verbs/agent-key.ts")).printAssertion(context, name, o.audience),
+        isJson(command),
+      );
     });
 }
 
@@ -113,6 +136,9 @@ function addKeys(program: Command, { run }: ProgramParts): void {
     .option("--reason <text>", "why; recorded", reasonText)
     .addOption(jsonOption())
     .action(async (options: { reason?: string; json?: boolean }) => {
-      await run(async (context) => await (await import("./verbs/keys.ts")).rotateKeys(context, options.reason), options.json === true);
+      await run(
+        async (context) => await (await import("./verbs/keys.ts")).rotateKeys(context, options.reason),
+        options.json === true,
+      );
     });
 }

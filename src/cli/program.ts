@@ -65,20 +65,33 @@ function addTrustVerbs(program: Command, { run }: ProgramParts): void {
     .command("apply")
     .description("apply a trust file: all of it, or nothing")
     .requiredOption("-f, --file <file>", "the trust file (YAML or JSON)")
-    .option("--source <name>", "whose objects these are (default: the file's name); objects that a later file of the same source leaves out are removed")
+    .option(
+      "--source <name>",
+      "whose objects these are (default: the file's name); objects that a later file of the same source leaves out are removed",
+    )
     .option("--dry-run", "print the difference, change nothing")
     .option("--refuse-superseded", "refuse a file that was applied before and has been superseded")
     .addOption(jsonOption())
-    .action(async (o: { file: string; source?: string; dryRun?: boolean; refuseSuperseded?: boolean; json?: boolean }) => {
-      const order = { file: o.file, source: o.source, isDryRun: o.dryRun === true, refuseSuperseded: o.refuseSuperseded === true };
-      await run(async (context) => await (await import("./verbs/apply.ts")).apply(context, order), o.json === true);
-    });
+    .action(
+      async (o: { file: string; source?: string; dryRun?: boolean; refuseSuperseded?: boolean; json?: boolean }) => {
+        const order = {
+          file: o.file,
+          source: o.source,
+          isDryRun: o.dryRun === true,
+          refuseSuperseded: o.refuseSuperseded === true,
+        };
+        await run(async (context) => await (await import("./verbs/apply.ts")).apply(context, order), o.json === true);
+      },
+    );
   const resources = program
     .command("resources")
     .description("list where tokens can be spent")
     .addOption(jsonOption())
     .action(async (options: { json?: boolean }) => {
-      await run(async (context) => await (await import("./verbs/objects.ts")).listResources(context), options.json === true);
+      await run(
+        async (context) => await (await import("./verbs/objects.ts")).listResources(context),
+        options.json === true,
+      );
     });
   resources
     .command("secret")
@@ -87,6 +100,9 @@ function addTrustVerbs(program: Command, { run }: ProgramParts): void {
     .addOption(jsonOption())
     .action(async (name: string, _: unknown, command: Command) => {
       const isJson = command.optsWithGlobals<{ json?: boolean }>().json === true;
-      await run(async (context) => await (await import("./verbs/objects.ts")).makeResourceSecret(context, name), isJson);
+      await run(
+        async (context) => await (await import("./verbs/objects.ts")).makeResourceSecret(context, name),
+        isJson,
+      );
     });
 }

@@ -86,11 +86,16 @@ export function startFault(error: unknown): string {
     const { code } = (error.cause ?? {}) as { code?: unknown };
     return `the database does not work with us: ${error instanceof OAuthError ? error.reason : error.name}${typeof code === "string" ? ` (${code})` : ""}; look at DATABASE_URL`;
   }
-  const isOurs = error instanceof Error && error.constructor !== Error && /^[A-Z]\w*Error$/.test(error.name) && !(error.name in globalThis);
+  const isOurs =
+    error instanceof Error &&
+    error.constructor !== Error &&
+    /^[A-Z]\w*Error$/.test(error.name) &&
+    !(error.name in globalThis);
   if (isOurs) return error.message;
   const { name, code } = error as { name?: unknown; code?: unknown };
   // What pg throws while it connects: a name of the network's, or an SQLSTATE.
-  if (typeof code === "string" && /^(?:E[A-Z]+|[0-9A-Z]{5})$/.test(code)) return `the database cannot be used (${code}); look at DATABASE_URL`;
+  if (typeof code === "string" && /^(?:E[A-Z]+|[0-9A-Z]{5})$/.test(code))
+    return `the database cannot be used (${code}); look at DATABASE_URL`;
   return `the server did not start: ${String(name)}${typeof code === "string" ? ` (${code})` : ""}`;
 }
 

@@ -29,7 +29,7 @@ export interface Operators {
 }
 
 /** @param deps.db give it the connection kept for the kill where that is what is asked for (INV-10) */
-export function createOperators({ db }: { db: Db }): Operators {
+export function createOperators({ db }: { db: Pick<Db, "query"> }): Operators {
   return {
     isOperatorKey(authorization) {
       return keyOf(authorization).startsWith(OPERATOR_KEY_PREFIX);

@@ -13,7 +13,7 @@ export interface OperatorKeyRow {
 }
 
 /** The keys that work now. */
-export async function readOperatorKeys(db: Db): Promise<OperatorKeyRow[]> {
+export async function readOperatorKeys(db: Pick<Db, "query">): Promise<OperatorKeyRow[]> {
   return db.query<OperatorKeyRow>(
     `SELECT id, key_hash AS "keyHash" FROM operators WHERE kind = 'key' AND disabled_at IS NULL ORDER BY id LIMIT $1`,
     [MAX_KEYS],

@@ -9,6 +9,18 @@ export interface Hit {
   readonly agent: string | undefined;
 }
 
+/** What a kill reaches. */
+export interface Reach {
+  readonly hits: readonly Hit[];
+  readonly truncated: boolean;
+}
+
+/** One thing that a kill names. */
+interface Target {
+  readonly kind: KillKind;
+  readonly value: string;
+}
+
 /** A receipt names this many nodes and tokens at most; the rest dies all the same. */
 const MAX_HITS = 1_000;
 
@@ -18,10 +30,10 @@ const MAX_HITS = 1_000;
  * @param now epoch seconds
  */
 export async function reachOf(
-  db: Db,
-  targets: readonly { readonly kind: KillKind; readonly value: string }[],
+  db: Pick<Db, "query">,
+  targets: readonly Target[],
   now: number,
-): Promise<{ hits: readonly Hit[]; truncated: boolean }> {
+): Promise<Reach> {
   const keys = targets.map((target) => killKey(target.kind, target.value));
   const rows = await db.query<{ kind: "node" | "jti"; id: string; agent: string }>(
     `(select 'node' as kind, n.id, n.agent from ephor.tasks t join ephor.nodes n on n.txn = t.txn
@@ -31,19 +43,24 @@ export async function reachOf(
       where h.exp > $2 and h.kill_keys && $1 order by h.jti limit $3)`,
     [keys, now, MAX_HITS + 1],
   );
-  const named = targets.flatMap((target): Hit[] =>
-    target.kind === "agent" || target.kind === "txn" || target.kind === "jti"
-      ? [{ kind: target.kind, id: target.value, agent: target.kind === "agent" ? target.value : undefined }]
-      : [],
-  );
+  const named = namedBy(targets);
   const seen = new Set(named.map((hit) => `${hit.kind} ${hit.id}`));
   const found = rows.filter((row) => !seen.has(`${row.kind} ${row.id}`));
   return { hits: [...named, ...found.slice(0, MAX_HITS)], truncated: found.length > MAX_HITS };
 }
 
+/** What a kill names itself, whatever else it hits. */
+export function namedBy(targets: readonly Target[]): readonly Hit[] {
+  return targets.flatMap((target): Hit[] =>
+    target.kind === "agent" || target.kind === "txn" || target.kind === "jti"
+      ? [{ kind: target.kind, id: target.value, agent: target.kind === "agent" ? target.value : undefined }]
+      : [],
+  );
+}
+
 /** Which of these were never heard of, so that a mistyped name is no silent success (A-KILL-08). */
 export async function unknownOf(
-  db: Db,
+  db: Pick<Db, "query">,
   named: { txns: readonly string[]; jtis: readonly string[]; agents: readonly string[] },
 ): Promise<readonly string[]> {
   const rows = await db.query<{ id: string }>(

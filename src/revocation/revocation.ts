@@ -52,10 +52,13 @@ export interface StoredKill {
 export interface Revocation {
   /** When it has answered, nothing covered is released any more. @throws {DatabaseUnreachableError} and then it is not done */
   kill(command: KillCommand): Promise<KillDone>;
-  killToken(token: TokenKill): Promise<KillDone>;
+  /** @returns undefined for a token that was killed before */
+  killToken(token: TokenKill): Promise<KillDone | undefined>;
   /** Lifts kills. Nothing issued before them comes back. */
   restore(command: KillCommand): Promise<{ lifted: readonly string[]; atMs: number; eventId: string }>;
   read(id: string): Promise<StoredKill | undefined>;
+  /** Keeps the receipt of a kill that was done, in place of the one that was stored with it. */
+  keepReceipt(id: string, receipt: object): Promise<void>;
 }
 
 /** What the room needs. */
@@ -66,19 +69,16 @@ interface RevocationDeps {
   readonly metrics: Metrics;
 }
 
-/** Opens the room. It has a connection of its own, so that a kill does not wait for a busy pool (INV-10). */
+/**
+ * Opens the room. Kills have a connection of their own, so that they wait neither for a busy pool nor for a crowd of holders
+ * that revoke their tokens (INV-10).
+ */
 export function createRevocation(deps: RevocationDeps): Revocation {
   const { db } = deps;
-  const connection = db.dedicated("kill");
-  // One connection, one statement at a time; a second kill waits for the first.
-  let last: Promise<unknown> = Promise.resolve();
-  const inTurn = <T>(work: () => Promise<T>): Promise<T> => {
-    const turn = last.then(work, work);
-    last = turn.catch(() => {});
-    return turn;
-  };
+  const kills = oneByOne(db.dedicated("kill"));
+  const revocations = oneByOne(db.dedicated("revoke"));
   return {
-    kill: (command) => inTurn(() => strike(deps, connection, { command, draft: { type: "kill" } })),
+    kill: (command) => kills((connection) => strike(deps, connection, { command, draft: { type: "kill" } })),
     killToken: ({ jti, txn, sub, by, requestId }) => {
       const command = {
         targets: [{ kind: "jti" as const, value: jti }],
@@ -86,10 +86,33 @@ export function createRevocation(deps: RevocationDeps): Revocation {
         by,
         requestId,
       };
-      return inTurn(() => strike(deps, connection, { command, draft: { type: "token.revoke", jti, txn, sub } }));
+      const draft = { type: "token.revoke" as const, jti, txn, sub };
+      return revocations(async (connection) => {
+        // Whoever asks again and again must not hold up the gate each time.
+        const [row] = await connection.call<{ dead: boolean }>(
+          "token_dead",
+          "select exists (select 1 from ephor.dead_keys where key = $1 and active) as dead",
+          [killKey("jti", jti)],
+        );
+        return row?.dead === true ? undefined : await strike(deps, connection, { command, draft });
+      });
     },
-    restore: (command) => inTurn(() => lift(deps, connection, command)),
+    restore: (command) => kills((connection) => lift(deps, connection, command)),
     read: (id) => readKill(db, id),
+    async keepReceipt(id, receipt) {
+      await db.query("update ephor.kills set receipt = $2::jsonb where id = $1", [id, JSON.stringify(receipt)]);
+    },
+  };
+}
+
+/** One connection carries one statement at a time; the next waits for it. */
+function oneByOne(connection: DedicatedConnection) {
+  let last: Promise<unknown> = Promise.resolve();
+  return <T>(work: (connection: DedicatedConnection) => Promise<T>): Promise<T> => {
+    const now = (): Promise<T> => work(connection);
+    const turn = last.then(now, now);
+    last = turn.catch(() => {});
+    return turn;
   };
 }
 

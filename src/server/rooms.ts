@@ -3,6 +3,7 @@ import { createRecorder, type Recorder } from "../audit/recorder.ts";
 import { createAuthorizer } from "../authz/authorize.ts";
 import { createGate } from "../authz/gate.ts";
 import type { Config } from "../config.ts";
+import { keptFor } from "../db/kept.ts";
 import { createFederation } from "../federation/federation.ts";
 import type { Rooms } from "../http/rooms.ts";
 import { createDpopNonces } from "../keys/dpop-nonce.ts";
@@ -57,11 +58,13 @@ export async function openRooms(config: Config, ground: Ground): Promise<Rooms> 
     },
   });
   const sts = createSts(deps);
+  // Who may kill, and what may be killed, is asked where nobody else asks (INV-10).
+  const kept = keptFor(db, "operators");
   return {
     sts: { ...sts, dpopNonce: () => deps.dpopNonces.current(clock.now()) },
-    operators: createOperators({ db }),
+    operators: createOperators({ db: kept }),
     ...taskRooms(deps, sts.live),
-    kills: killRooms({ db, clock, revocation: deps.revocation, keys, issuer }),
+    kills: killRooms({ db, kept, clock, revocation: deps.revocation, keys, issuer, log }),
     registry: registryRooms(registry, recorder),
     ledger,
     keys: keyRooms({ keys, recorder, clock, db }),

@@ -48,7 +48,7 @@ function answer(
   planned: Planned,
 ): OAuthAnswer {
   const { wanted, trail } = request;
-  const token = deps.keys.signer.sign(permit, { typ: planned.typ, claims: planned.claims });
+  const token = signed(deps, permit, planned);
   const isAccessToken = wanted.tokenType === "access_token";
   const issuedType = { access_token: TOKEN_TYPE.accessToken, jwt: TOKEN_TYPE.jwt, txn_token: TOKEN_TYPE.txnToken }[
     wanted.tokenType
@@ -72,6 +72,16 @@ function answer(
     },
     withheld: () => deps.authorizer.withheld(permit),
   };
+}
+
+/** What was granted and cannot be signed was not released, and the record says so. */
+function signed(deps: StsDeps, permit: Parameters<typeof deps.keys.signer.sign>[0], planned: Planned): string {
+  try {
+    return deps.keys.signer.sign(permit, { typ: planned.typ, claims: planned.claims });
+  } catch (error) {
+    deps.authorizer.withheld(permit);
+    throw error;
+  }
 }
 
 async function refusalOf(

@@ -179,9 +179,14 @@ export function recheckSubject(trust: TrustIndex, at: { origin: Origin; subject:
   }
 }
 
+/** Longest `sub` of a human, in bytes: OpenID Connect Core 1.0 §2 allows 255, and the database's indexes take 2,704. */
+const SUBJECT_MAX_BYTES = 1_024;
+
 /** The human of a verified token, if this agent may carry it. */
 export function humanSubject(acting: ActingAgent, verified: Person): Subject {
   const { issuer, claims } = verified;
+  if (Buffer.byteLength(verified.sub) > SUBJECT_MAX_BYTES)
+    throw new RefusedToken({ reason: "token_claim_type", claim: "sub" });
   checkMayAct(claims["may_act"], acting.identities);
   const { subjectFrom } = acting.agent;
   if (subjectFrom && !matchClaims(compiledOnce(subjectFrom), claims, "member")) {

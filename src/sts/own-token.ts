@@ -26,6 +26,8 @@ function readOwn(token: string): StrictJws {
   return readJws(token, { maxBytes: OWN_TOKEN_MAX_BYTES, ownHeader: true });
 }
 
+type ReaderDeps = Pick<StsDeps, "issuer" | "keys" | "clock">;
+
 /**
  * An access token of ours: strictly read, signed by a token key that counts, of the right `typ`, live by its times. Whether
  * it was killed is not asked here.
@@ -33,17 +35,30 @@ function readOwn(token: string): StrictJws {
  * @param audience the only one accepted; absent where the endpoint judges it itself
  * @throws {RefusedToken} whatever is wrong with it
  */
-export async function readOwnToken(
-  deps: Pick<StsDeps, "issuer" | "keys" | "clock">,
-  token: string,
-  audience?: string,
-): Promise<AccessTokenClaims> {
-  const jws = readOwn(token);
-  checkTyp(jws.header.typ, [JWT_TYP.accessToken]);
-  if (!(await deps.keys.verifier.prove(jws))) throw new RefusedToken({ reason: "token_signature" });
-  return checkAccessToken(jws.payload, {
+export async function readOwnToken(deps: ReaderDeps, token: string, audience?: string): Promise<AccessTokenClaims> {
+  return checkAccessToken(await signedPayload(deps, token), {
     issuer: deps.issuer,
     now: deps.clock.now(),
     ...(audience === undefined ? {} : { audience }),
   });
+}
+
+/**
+ * As {@link readOwnToken}, after the token's end too: for whoever ends what was made of it.
+ *
+ * @throws {RefusedToken} whatever else is wrong with it
+ */
+export async function readOwnTokenOfOld(deps: ReaderDeps, token: string): Promise<AccessTokenClaims> {
+  const payload = await signedPayload(deps, token);
+  const exp = payload["exp"];
+  const now = deps.clock.now();
+  // Judged at its last moment: everything but its end must still be right.
+  return checkAccessToken(payload, { issuer: deps.issuer, now: typeof exp === "number" ? Math.min(now, exp - 1) : now });
+}
+
+async function signedPayload(deps: ReaderDeps, token: string): Promise<StrictJws["payload"]> {
+  const jws = readOwn(token);
+  checkTyp(jws.header.typ, [JWT_TYP.accessToken]);
+  if (!(await deps.keys.verifier.prove(jws))) throw new RefusedToken({ reason: "token_signature" });
+  return jws.payload;
 }

@@ -1,7 +1,7 @@
 import type { KillPairs, NewNode, NewTask } from "../authz/ask.ts";
 import type { Subject } from "../core/trust/subject.ts";
 import type { EpochSeconds } from "../core/time.ts";
-import { deathKeys } from "../core/kill/keys.ts";
+import { deathKeys, killKey } from "../core/kill/keys.ts";
 import type { ActingAgent } from "./acting-agent.ts";
 import type { Origin } from "./origin.ts";
 
@@ -30,7 +30,9 @@ export function positionOf(
   acting: ActingAgent,
   at: { txn: string; now: EpochSeconds; purpose: string | undefined },
 ): Position {
-  const fresh = deathKeys.ofAgent(acting.agent, acting.workload?.issuer.name);
+  // Every issuer that vouched for the agent here kills what comes of it, whichever proof came first.
+  const issuers = acting.workloads.map((workload) => killKey("issuer", workload.issuer.name));
+  const fresh = [...deathKeys.ofAgent(acting.agent, undefined), ...issuers];
   switch (origin.kind) {
     case "open":
       return opened(origin, acting, fresh, at);

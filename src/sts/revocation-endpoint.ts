@@ -4,7 +4,7 @@ import type { AccessTokenClaims } from "../core/token/claims.ts";
 import { handOverAudience } from "./origin.ts";
 import type { StsDeps } from "./deps.ts";
 import { contextOf } from "./introspection.ts";
-import { readOwnToken } from "./own-token.ts";
+import { readOwnTokenOfOld } from "./own-token.ts";
 import { introspectionClient, type IntrospectionClient } from "./resource-server.ts";
 import type { OAuthAnswer, OAuthRequest } from "./request.ts";
 import { refused } from "./token-endpoint.ts";
@@ -47,7 +47,10 @@ export function createRevocationEndpoint(deps: StsDeps): (request: OAuthRequest)
 /** The hint is not looked at: there is one kind of token, and a wrong hint must not matter (RFC 7009 §2.1). */
 async function ownClaims(deps: StsDeps, token: string): Promise<AccessTokenClaims | undefined> {
   try {
-    return await readOwnToken(deps, token);
+    const claims = await readOwnTokenOfOld(deps, token);
+    // What was made of a hand-over lives on after it; of any other token nothing is left at its end.
+    const isOver = claims.exp <= deps.clock.now() && !claims.aud.startsWith(handOverAudience(deps.issuer, ""));
+    return isOver ? undefined : claims;
   } catch (error) {
     if (error instanceof RefusedToken) return undefined;
     throw error;

@@ -1,4 +1,4 @@
-import { randomBytes as nodeRandomBytes } from "node:crypto";
+import { randomBytes as nodeRandomBytes, randomFillSync } from "node:crypto";
 
 /** Crockford's base 32: no I, L, O, U. */
 const CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
@@ -6,6 +6,15 @@ const ULID_TIME_CHARACTERS = 10;
 const ULID_RANDOM_CHARACTERS = 16;
 /** 48 bits of milliseconds: the year 10889. */
 const ULID_MAX_MS = 2 ** 48 - 1;
+/** Random bytes of ids are drawn this many at a time: asking the system costs more than what it gives. */
+const POOL_BYTES = 4_096;
+/** Two characters for ten random bits: a ULID is made of few pieces. */
+const CROCKFORD_PAIRS = Array.from(CROCKFORD, (a) => Array.from(CROCKFORD, (b) => a + b)).flat();
+
+const pool = new Uint8Array(POOL_BYTES);
+let poolAt = POOL_BYTES;
+let timeMs = -1;
+let timeText = "";
 
 /** @returns `count` bytes of the operating system's randomness */
 export function randomBytes(count: number): Uint8Array {
@@ -24,17 +33,32 @@ export function randomToken(bytes: number): string {
  * @throws {RangeError} when `nowMs` is not a time that fits 48 bits
  */
 export function ulid(nowMs: number): string {
-  let rest = Math.floor(nowMs);
+  const ms = Math.floor(nowMs);
+  if (ms !== timeMs) {
+    timeText = timeOf(ms);
+    timeMs = ms;
+  }
+  if (poolAt + ULID_RANDOM_CHARACTERS > POOL_BYTES) {
+    randomFillSync(pool);
+    poolAt = 0;
+  }
+  // One byte a character, of which five bits are used: 256 is a multiple of 32, so the characters are uniform.
+  let random = "";
+  for (const end = poolAt + ULID_RANDOM_CHARACTERS; poolAt < end; poolAt += 2) {
+    random += CROCKFORD_PAIRS[(((pool[poolAt] as number) & 31) << 5) | ((pool[poolAt + 1] as number) & 31)];
+  }
+  return timeText + random;
+}
+
+function timeOf(ms: number): string {
+  let rest = ms;
   if (!(rest >= 0 && rest <= ULID_MAX_MS)) throw new RangeError("ulid: time out of range");
   let time = "";
   for (let i = 0; i < ULID_TIME_CHARACTERS; i++) {
     time = CROCKFORD.charAt(rest % 32) + time;
     rest = Math.floor(rest / 32);
   }
-  // One byte a character, of which five bits are used: 256 is a multiple of 32, so the characters are uniform.
-  let random = "";
-  for (const byte of nodeRandomBytes(ULID_RANDOM_CHARACTERS)) random += CROCKFORD.charAt(byte & 31);
-  return time + random;
+  return time;
 }
 
 /** Makes ULIDs that also sort in the order in which they were made, by one maker, within one millisecond. */

@@ -2,6 +2,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type * as openid from "openid-client";
 import type { ApplyResult } from "../../api/apply.ts";
 import { loadConfig } from "../../config.ts";
 import { readCliSettings } from "../../config/cli.ts";
@@ -49,7 +50,11 @@ export async function demo(context: CliContext): Promise<ExitCode> {
   return EXIT.done;
 }
 
-async function play(context: CliContext, cleanups: Cleanups, signal: AbortSignal): Promise<{ steps: number; claims: number }> {
+async function play(
+  context: CliContext,
+  cleanups: Cleanups,
+  signal: AbortSignal,
+): Promise<{ steps: number; claims: number }> {
   const client = await loadClient();
   const directory = await mkdtemp(join(tmpdir(), "ephor-demo-"));
   cleanups.push(() => rm(directory, { recursive: true, force: true }));
@@ -81,7 +86,7 @@ async function play(context: CliContext, cleanups: Cleanups, signal: AbortSignal
 }
 
 /** A development dependency: there in a clone, not in an installed package. */
-async function loadClient(): Promise<typeof import("openid-client")> {
+async function loadClient(): Promise<typeof openid> {
   try {
     return await import("openid-client");
   } catch (error) {

@@ -28,7 +28,8 @@ for (const path of ["ci", "cluster", "people"]) {
 }
 
 const server = createServer((request, response) => {
-  const [, path = "", document = ""] = /^\/(ci|cluster|people)\/(jwks|\.well-known\/openid-configuration)$/.exec(request.url ?? "") ?? [];
+  const [, path = "", document = ""] =
+    /^\/(ci|cluster|people)\/(jwks|\.well-known\/openid-configuration)$/.exec(request.url ?? "") ?? [];
   const key = keys.get(path);
   if (key === undefined) return void response.writeHead(404).end();
   const issuer = `${base()}/${path}`;
@@ -44,7 +45,14 @@ process.on("message", ({ id, issuer, claims }: MintRequest) => {
   const key = keys.get(issuer);
   if (key === undefined) return;
   const now = Math.floor(Date.now() / 1_000);
-  void new SignJWT({ iat: now, nbf: now, exp: now + TOKEN_SECONDS, jti: randomUUID(), ...claims, iss: `${base()}/${issuer}` })
+  void new SignJWT({
+    iat: now,
+    nbf: now,
+    exp: now + TOKEN_SECONDS,
+    jti: randomUUID(),
+    ...claims,
+    iss: `${base()}/${issuer}`,
+  })
     .setProtectedHeader({ alg: "ES256", kid: `${issuer}-1`, typ: "JWT" })
     .sign(key.privateKey)
     .then((token) => process.send?.({ id, token }));

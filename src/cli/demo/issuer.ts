@@ -16,7 +16,10 @@ export interface DemoIssuer {
 export async function startIssuer(): Promise<DemoIssuer> {
   const isSource = import.meta.url.endsWith(".ts");
   const program = fileURLToPath(new URL(`./issuer-process.${isSource ? "ts" : "js"}`, import.meta.url));
-  const child = fork(program, [], { execArgv: isSource ? ["--import", import.meta.resolve("tsx")] : [], stdio: ["ignore", "ignore", "inherit", "ipc"] });
+  const child = fork(program, [], {
+    execArgv: isSource ? ["--import", import.meta.resolve("tsx")] : [],
+    stdio: ["ignore", "ignore", "inherit", "ipc"],
+  });
   const [ready] = (await Promise.race([once(child, "message"), ended(child)])) as [{ url: string }];
   let lastId = 0;
   const waiting = new Map<number, (token: string) => void>();

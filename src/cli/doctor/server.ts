@@ -47,7 +47,13 @@ async function attempt(subject: string, context: CliContext, look: Look): Promis
   try {
     return await look();
   } catch (error) {
-    if (error instanceof ConfigError) return error.problems.map((one) => ({ subject, state: "wrong", detail: `${one.key} ${one.problem}`, mend: one.mend }));
+    if (error instanceof ConfigError)
+      return error.problems.map((one) => ({
+        subject,
+        state: "wrong",
+        detail: `${one.key} ${one.problem}`,
+        mend: one.mend,
+      }));
     if (!(error instanceof ApiError) && !(error instanceof ConnectionError)) throw error;
     return [{ subject, state: "wrong", detail: explain(error, context.settings.url)[0] ?? "" }];
   }
@@ -62,10 +68,22 @@ async function reach({ api, settings }: CliContext): Promise<Finding[]> {
   const skew = Math.abs(serverSeconds - nowSeconds());
   return [
     { subject: "server", state: "ok", detail: `answers at ${settings.url}` },
-    ...failing.map(([name]): Finding => ({ subject: name, state: "wrong", detail: "the server says that it is not ready", mend: NOT_READY[name] ?? "Look at its log" })),
-    ...(failing.length === 0 && status === 200 ? [{ subject: "ready", state: "ok", detail: Object.keys(checks).join(", ") } as const] : []),
+    ...failing.map(([name]): Finding => ({
+      subject: name,
+      state: "wrong",
+      detail: "the server says that it is not ready",
+      mend: NOT_READY[name] ?? "Look at its log",
+    })),
+    ...(failing.length === 0 && status === 200
+      ? [{ subject: "ready", state: "ok", detail: Object.keys(checks).join(", ") } as const]
+      : []),
     Number.isFinite(skew) && skew > SKEW_SECONDS
-      ? { subject: "clock", state: "wrong", detail: `this machine and the server differ by ${Math.round(skew)} s`, mend: "Let NTP set both clocks" }
+      ? {
+          subject: "clock",
+          state: "wrong",
+          detail: `this machine and the server differ by ${Math.round(skew)} s`,
+          mend: "Let NTP set both clocks",
+        }
       : { subject: "clock", state: "ok", detail: "this machine's agrees with the server's" },
   ];
 }
@@ -88,7 +106,14 @@ async function lookAtKeys(context: CliContext): Promise<Finding[]> {
   const token = await readKeys(context, "/.well-known/jwks.json");
   const record = await readKeys(context, "/.well-known/ephor-record-keys");
   if (token.length < 2 || record.length === 0) {
-    return [{ subject: "keys", state: "wrong", detail: `${token.length} token keys and ${record.length} record keys are published`, mend: "There must be an active and a next token key; look at the server's log for its KEK" }];
+    return [
+      {
+        subject: "keys",
+        state: "wrong",
+        detail: `${token.length} token keys and ${record.length} record keys are published`,
+        mend: "There must be an active and a next token key; look at the server's log for its KEK",
+      },
+    ];
   }
   return [{ subject: "keys", state: "ok", detail: `${token.length} token keys, ${record.length} record keys` }];
 }
@@ -104,13 +129,26 @@ async function lookAtTrust({ api }: CliContext): Promise<Finding[]> {
   const isEmpty = agents.length === 0;
   return [
     { subject: "operator key", state: "ok", detail: "works" },
-    { subject: "trust", state: isEmpty ? "note" : "ok", detail: counts, ...(isEmpty && { mend: "Nobody can get a token yet: ephor apply -f FILE" }) },
+    {
+      subject: "trust",
+      state: isEmpty ? "note" : "ok",
+      detail: counts,
+      ...(isEmpty && { mend: "Nobody can get a token yet: ephor apply -f FILE" }),
+    },
     ...agents.flatMap(({ name, status, spec }): Finding[] => {
       if (status === "suspended") return [{ subject: "agent", state: "note", detail: `${name} is suspended` }];
-      const due = typeof spec["review_by"] === "string" ? Date.parse(spec["review_by"]) / 1_000 : Number.POSITIVE_INFINITY;
+      const due =
+        typeof spec["review_by"] === "string" ? Date.parse(spec["review_by"]) / 1_000 : Number.POSITIVE_INFINITY;
       if (due > nowSeconds() + REVIEW_AHEAD_SECONDS) return [];
       const isOver = due <= nowSeconds();
-      return [{ subject: "agent", state: isOver ? "wrong" : "note", detail: `the review of ${name} ${isOver ? "was" : "is"} due on ${String(spec["review_by"])}`, mend: "Review it with its owner and set review_by anew" }];
+      return [
+        {
+          subject: "agent",
+          state: isOver ? "wrong" : "note",
+          detail: `the review of ${name} ${isOver ? "was" : "is"} due on ${String(spec["review_by"])}`,
+          mend: "Review it with its owner and set review_by anew",
+        },
+      ];
     }),
   ];
 }
@@ -118,9 +156,17 @@ async function lookAtTrust({ api }: CliContext): Promise<Finding[]> {
 /** What the server met lately: its own way to an issuer is the one that counts, not this machine's. */
 async function lookAtIssuers({ api }: CliContext): Promise<Finding[]> {
   const since = Math.floor(nowSeconds() - RECENT_SECONDS);
-  const { events } = await api.get<AuditPage>("/v1/audit", { decision: "refused", reason: "token_issuer_unreachable", since, limit: 50 });
-  if (events.length === 0) return [{ subject: "issuers", state: "ok", detail: "none was unreachable in the last hour" }];
-  const named = new Set(events.map(({ body }) => (body["facts"] as { issuer?: unknown } | undefined)?.issuer ?? "an issuer"));
+  const { events } = await api.get<AuditPage>("/v1/audit", {
+    decision: "refused",
+    reason: "token_issuer_unreachable",
+    since,
+    limit: 50,
+  });
+  if (events.length === 0)
+    return [{ subject: "issuers", state: "ok", detail: "none was unreachable in the last hour" }];
+  const named = new Set(
+    events.map(({ body }) => (body["facts"] as { issuer?: unknown } | undefined)?.issuer ?? "an issuer"),
+  );
   return [...named].map((issuer) => ({
     subject: "issuers",
     state: "wrong",
@@ -132,5 +178,12 @@ async function lookAtIssuers({ api }: CliContext): Promise<Finding[]> {
 async function lookAtRecord({ api }: CliContext): Promise<Finding[]> {
   const verdict = await api.get<AuditVerdict>("/v1/audit/verify");
   if (verdict.ok) return [{ subject: "record", state: "ok", detail: `${verdict.events} events, the hash chain holds` }];
-  return [{ subject: "record", state: "wrong", detail: `${verdict.problems.length} places do not fit`, mend: "ephor audit verify lists them; keep a copy of the database before anything else" }];
+  return [
+    {
+      subject: "record",
+      state: "wrong",
+      detail: `${verdict.problems.length} places do not fit`,
+      mend: "ephor audit verify lists them; keep a copy of the database before anything else",
+    },
+  ];
 }

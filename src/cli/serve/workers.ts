@@ -18,7 +18,9 @@ const READY = "ephor:ready";
  */
 export async function runWorkers({ say }: CliContext, config: Config): Promise<ExitCode> {
   const embedded =
-    config.database === null ? await startEmbedded({ dataDirectory: join(config.dataDirectory, "postgres"), durable: true }) : undefined;
+    config.database === null
+      ? await startEmbedded({ dataDirectory: join(config.dataDirectory, "postgres"), durable: true })
+      : undefined;
   cluster.setupPrimary({ args: process.argv.slice(2) });
   const workers = new Set<Worker>();
   let isStopping = false;

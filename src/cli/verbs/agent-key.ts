@@ -33,7 +33,9 @@ export async function makeKey(
   if (context.isJson) context.printJson({ agent: name, path, public_jwk: publicJwk, registered: isRegistered });
   else context.print(path);
   if (isRegistered) {
-    context.say(`${name} proves itself with this key now: ephor exchange --as ${name} …, or ephor agents assertion ${name}`);
+    context.say(
+      `${name} proves itself with this key now: ephor exchange --as ${name} …, or ephor agents assertion ${name}`,
+    );
     return EXIT.done;
   }
   context.say(
@@ -44,7 +46,11 @@ export async function makeKey(
 }
 
 /** `ephor agents assertion NAME`: a fresh `private_key_jwt` for this server; works once, for two minutes. */
-export async function printAssertion(context: CliContext, name: string, audience: string | undefined): Promise<ExitCode> {
+export async function printAssertion(
+  context: CliContext,
+  name: string,
+  audience: string | undefined,
+): Promise<ExitCode> {
   const assertion = await makeAssertion(context, name, audience);
   if (context.isJson) context.printJson({ agent: name, client_assertion: assertion });
   else context.print(assertion);
@@ -59,7 +65,10 @@ export async function printAssertion(context: CliContext, name: string, audience
 export async function makeAssertion(context: CliContext, name: string, audience?: string): Promise<string> {
   const path = keyPath(context, name);
   const privateJwk = await readKey(path);
-  if (privateJwk === undefined) throw new CliFailure(`${name} has no key here; make one: ephor agents key ${name}`, { exitCode: EXIT.unauthenticated });
+  if (privateJwk === undefined)
+    throw new CliFailure(`${name} has no key here; make one: ephor agents key ${name}`, {
+      exitCode: EXIT.unauthenticated,
+    });
   const issuer = audience ?? (await trustedIssuer(context));
   return await signAssertion({ agent: name, issuer, privateJwk, nowSeconds: Math.floor(nowSeconds()) });
 }
@@ -69,7 +78,9 @@ async function trustedIssuer(context: CliContext): Promise<string> {
   const { url, isLocal } = context.settings;
   const issuer = await readIssuer(url);
   if (issuer === url || isLocal) return issuer;
-  throw new CliFailure(`the server at ${url} says that its issuer is ${issuer}; set EPHOR_URL to that, or name it with --audience`);
+  throw new CliFailure(
+    `the server at ${url} says that its issuer is ${issuer}; set EPHOR_URL to that, or name it with --audience`,
+  );
 }
 
 function keyPath(context: CliContext, name: string): string {
@@ -88,7 +99,13 @@ async function find(context: CliContext, name: string): Promise<TrustObject | un
 /** @returns false for an agent that belongs to a file, which alone may change it */
 async function register(
   context: CliContext,
-  order: { name: string; known: TrustObject | undefined; publicJwk: JWK; owner: string | undefined; purpose: string | undefined },
+  order: {
+    name: string;
+    known: TrustObject | undefined;
+    publicJwk: JWK;
+    owner: string | undefined;
+    purpose: string | undefined;
+  },
 ): Promise<boolean> {
   const { name, known, publicJwk, owner, purpose } = order;
   const keys = (known?.spec["keys"] ?? []) as JWK[];

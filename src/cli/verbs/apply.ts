@@ -31,10 +31,15 @@ export async function apply(
   } catch (error) {
     if (!(error instanceof ApiError) || error.entries.length === 0) throw error;
     if (context.isJson) context.printJson({ error: error.code, errors: error.entries });
-    context.say(`refused, nothing was changed: ${error.message}`, ...error.entries.map((entry) => `  ${placed(entry, order.file)}`));
+    context.say(
+      `refused, nothing was changed: ${error.message}`,
+      ...error.entries.map((entry) => `  ${placed(entry, order.file)}`),
+    );
     return exitCodeOf(error);
   }
-  context.say(...result.warnings.map((warning) => `warning: ${placed(warning as Parameters<typeof placed>[0], order.file)}`));
+  context.say(
+    ...result.warnings.map((warning) => `warning: ${placed(warning as Parameters<typeof placed>[0], order.file)}`),
+  );
   if (context.isJson) context.printJson(result);
   else context.print(...shown(result, order.isDryRun));
   return EXIT.done;
@@ -44,7 +49,8 @@ async function readTrustFile(path: string): Promise<string> {
   const text = await readFile(path, "utf8").catch((cause: NodeJS.ErrnoException) => {
     throw new CliFailure(`${path} cannot be read (${cause.code ?? "unknown"})`, { cause });
   });
-  if (text.length > MAX_FILE_CHARACTERS) throw new CliFailure(`${path} is larger than a million characters; split it, each part with a --source`);
+  if (text.length > MAX_FILE_CHARACTERS)
+    throw new CliFailure(`${path} is larger than a million characters; split it, each part with a --source`);
   return text;
 }
 

@@ -1,5 +1,12 @@
 import { readIssuer } from "../../sdk/client/api.ts";
-import { exchange, handOver, type Exchanged, type ExchangeOrder, type Proof, type TypedToken } from "../../sdk/client/exchange.ts";
+import {
+  exchange,
+  handOver,
+  type Exchanged,
+  type ExchangeOrder,
+  type Proof,
+  type TypedToken,
+} from "../../sdk/client/exchange.ts";
 import { ApiError } from "../../sdk/client/errors.ts";
 import { findPlatformToken, readTokenFile } from "../../sdk/client/platform-token.ts";
 import type { CliContext } from "../context.ts";
@@ -24,7 +31,11 @@ export interface ExchangeOptions {
   readonly traceparent?: string;
 }
 
-const SUBJECT_TYPES: Readonly<Record<string, TypedToken["type"]>> = { jwt: "jwt", id_token: "idToken", access_token: "accessToken" };
+const SUBJECT_TYPES: Readonly<Record<string, TypedToken["type"]>> = {
+  jwt: "jwt",
+  id_token: "idToken",
+  access_token: "accessToken",
+};
 /** Longest purpose, in characters, as the server has it. */
 const MAX_PURPOSE = 200;
 const FILE_PREFIX = "token-file:";
@@ -62,12 +73,16 @@ function usage(message: string): CliFailure {
 }
 
 function checkUsage(options: ExchangeOptions): void {
-  if ((options.resource === undefined) === (options.to === undefined)) throw usage("name one target: --resource, or --to AGENT");
+  if ((options.resource === undefined) === (options.to === undefined))
+    throw usage("name one target: --resource, or --to AGENT");
   const subjects = [options.subjectTokenFile, options.onBehalfOf, options.task].filter((one) => one !== undefined);
   if (subjects.length > 1) throw usage("--subject-token-file, --on-behalf-of and --task exclude each other");
-  if (options.as !== undefined && options.tokenFile !== undefined) throw usage("--as and --token-file exclude each other");
-  if (!Object.hasOwn(SUBJECT_TYPES, options.subjectTokenType)) throw usage("--subject-token-type: write jwt, id_token or access_token");
-  if (options.purpose !== undefined && [...options.purpose].length > MAX_PURPOSE) throw usage(`--purpose: at most ${MAX_PURPOSE} characters`);
+  if (options.as !== undefined && options.tokenFile !== undefined)
+    throw usage("--as and --token-file exclude each other");
+  if (!Object.hasOwn(SUBJECT_TYPES, options.subjectTokenType))
+    throw usage("--subject-token-type: write jwt, id_token or access_token");
+  if (options.purpose !== undefined && [...options.purpose].length > MAX_PURPOSE)
+    throw usage(`--purpose: at most ${MAX_PURPOSE} characters`);
 }
 
 function readTtl(text: string | undefined): number | undefined {
@@ -79,7 +94,10 @@ function readTtl(text: string | undefined): number | undefined {
 
 async function readSubject(options: ExchangeOptions): Promise<TypedToken | undefined> {
   if (options.task !== undefined) return { token: options.task, type: "task" };
-  const behalf = options.onBehalfOf?.startsWith(FILE_PREFIX) === true ? options.onBehalfOf.slice(FILE_PREFIX.length) : options.onBehalfOf;
+  const behalf =
+    options.onBehalfOf?.startsWith(FILE_PREFIX) === true
+      ? options.onBehalfOf.slice(FILE_PREFIX.length)
+      : options.onBehalfOf;
   const path = options.subjectTokenFile ?? behalf;
   if (path === undefined) return undefined;
   return { token: await readTokenFile(path), type: SUBJECT_TYPES[options.subjectTokenType] ?? "jwt" };

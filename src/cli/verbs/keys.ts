@@ -11,7 +11,10 @@ export async function listKeys(context: CliContext): Promise<ExitCode> {
   const token = await readKeys(context, DOCUMENTS.token);
   const record = await readKeys(context, DOCUMENTS.record);
   if (context.isJson) context.printJson({ token, record });
-  else context.print(...columns([...token.map((key) => ["token", ...facts(key)]), ...record.map((key) => ["record", ...facts(key)])]));
+  else
+    context.print(
+      ...columns([...token.map((key) => ["token", ...facts(key)]), ...record.map((key) => ["record", ...facts(key)])]),
+    );
   return EXIT.done;
 }
 

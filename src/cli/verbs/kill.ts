@@ -37,7 +37,10 @@ export async function kill(
 }
 
 /** `ephor restore`: lets killed agents work again. What was issued before the kill stays dead. */
-export async function restore(context: CliContext, order: { agents: readonly string[]; reason: string }): Promise<ExitCode> {
+export async function restore(
+  context: CliContext,
+  order: { agents: readonly string[]; reason: string },
+): Promise<ExitCode> {
   let answer: Restored;
   try {
     answer = await context.api.post<Restored>("/v1/restore", { agent: order.agents, reason: order.reason });
@@ -53,16 +56,21 @@ export async function restore(context: CliContext, order: { agents: readonly str
 
 /** A receipt with its lines, and, unless it is a preview, the kill's id: what only a server that did it can have. */
 function confirmed(answer: Partial<KillReceipt>, isDryRun: boolean): KillReceipt {
-  const isReceipt = Array.isArray(answer.lines) && answer.dry_run === isDryRun && (isDryRun || typeof answer.id === "string");
+  const isReceipt =
+    Array.isArray(answer.lines) && answer.dry_run === isDryRun && (isDryRun || typeof answer.id === "string");
   if (!isReceipt) throw new ConnectionError("not_ephor");
   return answer as KillReceipt;
 }
 
 /** Everything but a whole refusal leaves it open: the request may have been carried out. */
 function asUnknown(error: unknown, state: string): unknown {
-  const isOpen = (error instanceof ConnectionError && error.isOutcomeUnknown) || (error instanceof ApiError && error.status >= 500);
+  const isOpen =
+    (error instanceof ConnectionError && error.isOutcomeUnknown) || (error instanceof ApiError && error.status >= 500);
   if (!isOpen) return error;
-  return new CliFailure(`unknown, repeat: no whole answer came, so it may or may not be ${state} now; run the same command again`, { cause: error });
+  return new CliFailure(
+    `unknown, repeat: no whole answer came, so it may or may not be ${state} now; run the same command again`,
+    { cause: error },
+  );
 }
 
 function shown(receipt: KillReceipt): string[] {

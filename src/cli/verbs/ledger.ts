@@ -52,7 +52,10 @@ function shownMatch(match: Who["matches"][number]): string[] {
     ["until", match.exp === undefined ? undefined : shownInstant(match.exp)],
   ];
   const head = [match.kind, match.status ?? ""].join(" ").trim();
-  return [head, ...facts.flatMap(([word, value]) => (value === undefined ? [] : [`  ${word.padEnd(13)}${printable(value)}`]))];
+  return [
+    head,
+    ...facts.flatMap(([word, value]) => (value === undefined ? [] : [`  ${word.padEnd(13)}${printable(value)}`])),
+  ];
 }
 
 /** `ephor audit`: events, newest first. */
@@ -74,13 +77,22 @@ function shownEvent(event: AuditEvent): string {
     ["trace", event.trace_id],
   ];
   const decision = event.reason === undefined ? event.decision : `${event.decision} (${event.reason})`;
-  return [event.at, event.type, decision, ...facts.flatMap(([word, value]) => (value === undefined ? [] : [`${word}=${value}`]))]
+  return [
+    event.at,
+    event.type,
+    decision,
+    ...facts.flatMap(([word, value]) => (value === undefined ? [] : [`${word}=${value}`])),
+  ]
     .map(printable)
     .join("  ");
 }
 
 /** `ephor audit export`: every event as a line of JSON, oldest first, as it comes. */
-export async function exportAudit(context: CliContext, filters: LedgerFilters, format: string | undefined): Promise<ExitCode> {
+export async function exportAudit(
+  context: CliContext,
+  filters: LedgerFilters,
+  format: string | undefined,
+): Promise<ExitCode> {
   for await (const line of context.api.lines("/v1/audit/export", { ...queryOf(filters), format })) {
     // Into a file every byte as it is; on a terminal nothing that it would obey.
     context.io.out(`${context.io.isOutTerminal ? printableJson(line) : line}\n`);
@@ -102,7 +114,11 @@ function shownVerdict(verdict: AuditVerdict): string[] {
   return [
     `NOT OK: ${size}`,
     ...verdict.problems.map((problem) => {
-      const place = [problem.stream, problem.seq, problem.head === undefined ? undefined : `head ${problem.head}`].filter((part) => part !== undefined);
+      const place = [
+        problem.stream,
+        problem.seq,
+        problem.head === undefined ? undefined : `head ${problem.head}`,
+      ].filter((part) => part !== undefined);
       return `  ${printable([place.join(" "), problem.kind, problem.detail].join(": "))}`;
     }),
   ];

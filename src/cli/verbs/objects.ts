@@ -21,11 +21,20 @@ export async function listAgents(context: CliContext): Promise<ExitCode> {
 export async function listResources(context: CliContext): Promise<ExitCode> {
   return await list(context, "resources", (resource) => {
     const kind = (["resource", "mcp", "http", "credential"] as const).find((key) => Object.hasOwn(resource.spec, key));
-    return [resource.name, kind === "resource" ? "verify" : (kind ?? ""), resource.identifier ?? "", resource.source ?? "(api)"];
+    return [
+      resource.name,
+      kind === "resource" ? "verify" : (kind ?? ""),
+      resource.identifier ?? "",
+      resource.source ?? "(api)",
+    ];
   });
 }
 
-async function list(context: CliContext, kind: "agents" | "resources", row: (object: TrustObject) => string[]): Promise<ExitCode> {
+async function list(
+  context: CliContext,
+  kind: "agents" | "resources",
+  row: (object: TrustObject) => string[],
+): Promise<ExitCode> {
   const items = await readAll(context.api, kind);
   if (context.isJson) context.printJson({ items });
   else if (items.length === 0) context.say(`there are no ${kind}; ephor apply -f FILE makes them`);
@@ -34,7 +43,10 @@ async function list(context: CliContext, kind: "agents" | "resources", row: (obj
 }
 
 /** All objects of a kind, page by page. */
-export async function readAll(api: ApiClient, kind: "issuers" | "agents" | "resources" | "grants"): Promise<TrustObject[]> {
+export async function readAll(
+  api: ApiClient,
+  kind: "issuers" | "agents" | "resources" | "grants",
+): Promise<TrustObject[]> {
   const items: TrustObject[] = [];
   let after: string | undefined;
   do {

@@ -68,23 +68,30 @@ export function readJson(bytes: Uint8Array, options: JsonOptions = {}): unknown 
 function scan(text: string, maxDepth: number): { members: number; escapes: boolean } {
   let members = 0;
   let depth = 0;
-  let escapes = false;
-  let inString = false;
+  const escapes = text.includes("\\");
   for (let i = 0; i < text.length; i++) {
     const code = text.charCodeAt(i);
-    if (inString) {
-      if (code === QUOTE) inString = false;
-      else if (code === BACKSLASH) {
-        escapes = true;
-        i++;
-      }
-    } else if (code === QUOTE) inString = true;
+    if (code === QUOTE) i = endOfString(text, i, escapes);
     else if (code === COLON) members++;
     else if (code === OPEN_OBJECT || code === OPEN_ARRAY) {
       if (++depth > maxDepth) throw new JsonError("depth");
     } else if (code === CLOSE_OBJECT || code === CLOSE_ARRAY) depth--;
   }
   return { members, escapes };
+}
+
+/** Place of the quote that ends the string begun at `start`; past the end of the text where none does. */
+function endOfString(text: string, start: number, escapes: boolean): number {
+  let end = text.indexOf('"', start + 1);
+  while (escapes && end >= 0 && isEscaped(text, end)) end = text.indexOf('"', end + 1);
+  return end < 0 ? text.length : end;
+}
+
+/** Whether an odd number of backslashes stands before it. They are counted once for each quote, so all in all once. */
+function isEscaped(text: string, at: number): boolean {
+  let before = at - 1;
+  while (text.charCodeAt(before) === BACKSLASH) before--;
+  return (at - before) % 2 === 0;
 }
 
 interface Walk extends JsonOptions {

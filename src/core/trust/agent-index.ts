@@ -58,18 +58,22 @@ export function createAgents(issuerByName: (name: string) => Issuer | undefined)
       }
     },
     matching(issuer: Issuer, claims: VerifiedClaims) {
-      const first = new Map<string, number>();
-      for (const { agent, rule } of indexes.get(issuer.name)?.matching(claims) ?? []) {
-        first.set(agent, Math.min(rule, first.get(agent) ?? rule));
-      }
-      return [...first]
-        .toSorted(([a], [b]) => (a < b ? -1 : 1))
-        .flatMap(([name, rule]) => {
-          const agent = names.get(name);
-          return agent === undefined ? [] : [{ agent, rule }];
-        });
+      const rules = indexes.get(issuer.name)?.matching(claims) ?? [];
+      // Nearly always one, and nothing to be put in order.
+      const first = rules.length < 2 ? rules : firstOfEach(rules);
+      return first.flatMap(({ agent: name, rule }) => {
+        const agent = names.get(name);
+        return agent === undefined ? [] : [{ agent, rule }];
+      });
     },
   };
+}
+
+/** Of each agent the first of its rules, in the order of names. */
+function firstOfEach(rules: readonly IndexedRule[]): { agent: string; rule: number }[] {
+  const first = new Map<string, number>();
+  for (const { agent, rule } of rules) first.set(agent, Math.min(rule, first.get(agent) ?? rule));
+  return [...first].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([agent, rule]) => ({ agent, rule }));
 }
 
 function addTo(sets: Map<string, Set<string>>, key: string, value: string): void {

@@ -42,7 +42,13 @@ export function createApiClient({ url, bearer }: ApiOptions): ApiClient {
     put: (path, json) => call({ method: "PUT", path, json }),
     post: (path, json) => call({ method: "POST", path, json }),
     delete: (path) => call({ method: "DELETE", path }),
-    lines: (path, query) => callLines(url, { method: "GET", path, headers: { ...authorized(), accept: "application/x-ndjson, application/json" }, ...(query === undefined ? {} : { query }) }),
+    lines: (path, query) =>
+      callLines(url, {
+        method: "GET",
+        path,
+        headers: { ...authorized(), accept: "application/x-ndjson, application/json" },
+        ...(query === undefined ? {} : { query }),
+      }),
     look: (path) => callAnyStatus(url, { method: "GET", path }),
   };
 }

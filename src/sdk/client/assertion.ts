@@ -29,7 +29,11 @@ export async function signAssertion(order: {
   const { agent, issuer, privateJwk, nowSeconds } = order;
   const key = await importJWK(privateJwk, "ES256");
   return new SignJWT({})
-    .setProtectedHeader({ alg: "ES256", ...(privateJwk.kid === undefined ? {} : { kid: privateJwk.kid }), typ: "client-authentication+jwt" })
+    .setProtectedHeader({
+      alg: "ES256",
+      ...(privateJwk.kid === undefined ? {} : { kid: privateJwk.kid }),
+      typ: "client-authentication+jwt",
+    })
     .setIssuer(agent)
     .setSubject(agent)
     .setAudience(issuer)

@@ -22,7 +22,13 @@ export class ApiError extends Error {
   /** By which the server's operator finds the request in log and ledger. */
   readonly requestId: string | undefined;
 
-  constructor(facts: { status: number; code: string; detail?: string | undefined; entries?: readonly ApiErrorEntry[]; requestId?: string | undefined }) {
+  constructor(facts: {
+    status: number;
+    code: string;
+    detail?: string | undefined;
+    entries?: readonly ApiErrorEntry[];
+    requestId?: string | undefined;
+  }) {
     super(facts.detail === undefined ? facts.code : `${facts.code}: ${facts.detail}`);
     this.status = facts.status;
     this.code = facts.code;

@@ -52,7 +52,12 @@ export async function exchange(url: string, order: ExchangeOrder): Promise<Excha
   });
   if (!isRecord(json)) throw new ConnectionError("not_ephor");
   const { access_token: token, token_type: type, expires_in: seconds, scope } = json;
-  if (typeof token !== "string" || typeof type !== "string" || typeof seconds !== "number" || typeof scope !== "string") {
+  if (
+    typeof token !== "string" ||
+    typeof type !== "string" ||
+    typeof seconds !== "number" ||
+    typeof scope !== "string"
+  ) {
     throw new ConnectionError("not_ephor");
   }
   return json as unknown as Exchanged;
@@ -63,7 +68,10 @@ export async function exchange(url: string, order: ExchangeOrder): Promise<Excha
  *
  * @param order `issuer` is the server's issuer identifier, `to` the agent's name
  */
-export function handOver(url: string, order: Omit<ExchangeOrder, "target"> & { issuer: string; to: string }): Promise<Exchanged> {
+export function handOver(
+  url: string,
+  order: Omit<ExchangeOrder, "target"> & { issuer: string; to: string },
+): Promise<Exchanged> {
   const { issuer, to, ...rest } = order;
   return exchange(url, { ...rest, target: `${issuer}/agents/${to}` });
 }

@@ -116,14 +116,27 @@ async function send(base: string, request: WireRequest, signal: AbortSignal): Pr
   }
 }
 
+/** No connection came about. */
+const NEVER_SENT = new Set([
+  "ECONNREFUSED",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "UND_ERR_CONNECT_TIMEOUT",
+]);
+
 /** Whether a request that failed was sent at all: only where no connection came about it certainly was not. */
 function faultOf(error: unknown): "unreachable" | "timeout" | "interrupted" {
   if (error instanceof Error && (error.name === "TimeoutError" || error.name === "AbortError")) return "timeout";
   const cause = (error as { cause?: { code?: unknown; errors?: { code?: unknown }[] } }).cause;
   const codes = [cause?.code, ...(cause?.errors ?? []).map((inner) => inner.code)];
-  const neverSent = ["ECONNREFUSED", "ENOTFOUND", "EAI_AGAIN", "EHOSTUNREACH", "ENETUNREACH", "UND_ERR_CONNECT_TIMEOUT"];
-  const isTls = codes.some((code) => typeof code === "string" && /^(?:ERR_TLS|CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_)/.test(code));
-  return isTls || codes.some((code) => typeof code === "string" && neverSent.includes(code)) ? "unreachable" : "interrupted";
+  const isTls = codes.some(
+    (code) => typeof code === "string" && /^(?:ERR_TLS|CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_)/.test(code),
+  );
+  return isTls || codes.some((code) => typeof code === "string" && NEVER_SENT.has(code))
+    ? "unreachable"
+    : "interrupted";
 }
 
 async function readText(response: Response): Promise<string> {
@@ -157,9 +170,9 @@ function apiError(status: number, json: unknown): ApiError {
   return new ApiError({
     status,
     code,
-    detail: text(body["error_description"]) ?? text(body["detail"]) ?? text(body["title"]),
+    detail: words(body["error_description"]) ?? words(body["detail"]) ?? words(body["title"]),
     entries: entriesOf(body["errors"]),
-    requestId: text(body["request_id"]),
+    requestId: words(body["request_id"]),
   });
 }
 
@@ -170,10 +183,10 @@ function entriesOf(value: unknown): ApiErrorEntry[] {
     .filter(isRecord)
     .map((entry) => {
       const line = entry["line"];
-      const mend = text(entry["mend"]);
+      const mend = words(entry["mend"]);
       return {
-        path: text(entry["path"]) ?? "",
-        detail: text(entry["detail"]) ?? "",
+        path: words(entry["path"]) ?? "",
+        detail: words(entry["detail"]) ?? "",
         ...(typeof line === "number" && { line }),
         ...(mend !== undefined && { mend }),
       };
@@ -184,7 +197,7 @@ function word(value: unknown): string | undefined {
   return typeof value === "string" && /^[a-z0-9_.-]{1,64}$/i.test(value) ? value : undefined;
 }
 
-function text(value: unknown): string | undefined {
+function words(value: unknown): string | undefined {
   return typeof value === "string" ? value.slice(0, LIMITS.detailCharacters) : undefined;
 }
 

@@ -1,0 +1,221 @@
+/**
+ * `npm run bench`: Ephor and a peer, oidc-provider, on the same work in alternating rounds. See docs/performance.md.
+ *
+ *   npm run bench                       five rounds of five seconds a side and case
+ *   npm run bench -- --quick            two rounds of two seconds
+ *   npm run bench -- --rounds 9 --seconds 10 --connections 32 --case introspection --json
+ *   npm run bench -- --profile DIR      the server writes a CPU profile to DIR; numbers are then worse
+ */
+import { mkdtemp, rm } from "node:fs/promises";
+import { createServer, type AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { cpuMicroseconds, pinOurselves, postgresProcesses, type Cores } from "./cores.ts";
+import { buildEphor, startEphor, type Ephor } from "./ephor.ts";
+import { askProcess, startProcess } from "./processes.ts";
+import { printReport, type CaseResult, type Measured } from "./report.ts";
+import {
+  clientCredentials,
+  exchange,
+  introspection,
+  peerIntrospection,
+  peerOrder,
+  reExchange,
+  type Peer,
+  type Side,
+} from "./sides.ts";
+import { benchKey, type BenchKey } from "./tokens.ts";
+
+interface Settings {
+  readonly rounds: number;
+  readonly seconds: number;
+  readonly warmUpSeconds: number;
+  readonly connections: number;
+}
+
+interface Case {
+  readonly name: string;
+  readonly title: string;
+  readonly aim?: number;
+  readonly ephor: Side;
+  readonly peer: Side;
+}
+
+interface Bench {
+  readonly ephor: Ephor;
+  readonly peer: Peer;
+  readonly cores: Cores;
+  readonly settings: Settings;
+}
+
+/** More than either side has ever done in a second, for the first round; later ones know better. */
+const FIRST_GUESS_PER_SECOND = 8_000;
+/** Bodies made for a round, as a multiple of what the fastest one so far needed. */
+const RESERVE = 1.5;
+
+const { values } = parseArgs({
+  options: {
+    quick: { type: "boolean", default: false },
+    json: { type: "boolean", default: false },
+    rounds: { type: "string" },
+    seconds: { type: "string" },
+    connections: { type: "string", default: "64" },
+    case: { type: "string", multiple: true },
+    profile: { type: "string" },
+    folder: { type: "string", default: tmpdir() },
+  },
+});
+
+process.exitCode = await main();
+
+async function main(): Promise<number> {
+  const settings: Settings = {
+    rounds: Number(values.rounds ?? (values.quick ? 2 : 5)),
+    seconds: Number(values.seconds ?? (values.quick ? 2 : 5)),
+    warmUpSeconds: values.quick ? 2 : 3,
+    connections: Number(values.connections),
+  };
+  const cores = pinOurselves();
+  const folder = await mkdtemp(join(values.folder, "ephor-bench-"));
+  say(`Building Ephor; ${cores.words}.`);
+  buildEphor();
+  const keys = { rsa: benchKey("RS256"), ec: benchKey("ES256"), peer: benchKey("ES256"), client: benchKey("ES256") };
+  const [ephorPort, peerPort] = await freePorts();
+  const node = values.profile === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${values.profile}`];
+  const ephor = await startEphor({
+    port: ephorPort,
+    folder: join(folder, "ephor"),
+    cores,
+    keys: [keys.rsa, keys.ec],
+    node,
+  });
+  try {
+    const peerProcess = await startProcess("./peer-process.mjs", {
+      run: cores.server,
+      order: peerOrder(peerPort, { signing: keys.peer, client: keys.client }),
+    });
+    try {
+      const peer: Peer = { issuer: `http://127.0.0.1:${peerPort}`, clientKey: keys.client, process: peerProcess };
+      const bench: Bench = { ephor, peer, cores, settings };
+      const results: CaseResult[] = [];
+      for (const one of casesOf(bench, keys, folder)) results.push(await runCase(bench, one));
+      printReport(results, { settings, cores, json: values.json });
+      return results.every((result) => result.failures === 0) ? 0 : 1;
+    } finally {
+      await peerProcess.stop();
+    }
+  } finally {
+    await ephor.stop();
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+function casesOf({ ephor, peer, cores }: Bench, keys: { rsa: BenchKey; ec: BenchKey }, folder: string): Case[] {
+  const at = { folder, run: cores.both };
+  const same = clientCredentials(peer, at);
+  const all: Case[] = [
+    {
+      name: "rs256",
+      title: "exchange, RS256 workload token",
+      aim: 2.5,
+      ephor: exchange(ephor, keys.rsa, at),
+      peer: same,
+    },
+    { name: "es256", title: "exchange, ES256 workload token", ephor: exchange(ephor, keys.ec, at), peer: same },
+    { name: "again", title: "exchange again, same workload token", ephor: reExchange(ephor, keys.rsa, at), peer: same },
+    {
+      name: "introspection",
+      title: "introspection",
+      aim: 3,
+      ephor: introspection(ephor, keys.ec, at),
+      peer: peerIntrospection(peer, at),
+    },
+  ];
+  return values.case === undefined ? all : all.filter((one) => values.case?.includes(one.name));
+}
+
+async function runCase(bench: Bench, one: Case): Promise<CaseResult> {
+  const { settings } = bench;
+  say(`${one.title}: warming up`);
+  const rates = { ephor: FIRST_GUESS_PER_SECOND, peer: FIRST_GUESS_PER_SECOND };
+  const measure = async (who: "ephor" | "peer", seconds: number): Promise<Measured> => {
+    const measured = await runRound(bench, one[who], {
+      who,
+      seconds,
+      count: Math.ceil(rates[who] * seconds * RESERVE),
+    });
+    rates[who] = rates[who] === FIRST_GUESS_PER_SECOND ? measured.perSecond : Math.max(rates[who], measured.perSecond);
+    return measured;
+  };
+  await measure("peer", settings.warmUpSeconds);
+  await measure("ephor", settings.warmUpSeconds);
+  const rounds: { ephor: Measured; peer: Measured }[] = [];
+  for (let i = 0; i < settings.rounds; i++) {
+    // Who is first changes, so that whatever drifts does so for both.
+    const first = i % 2 === 0 ? ("ephor" as const) : ("peer" as const);
+    const a = await measure(first, settings.seconds);
+    const b = await measure(first === "ephor" ? "peer" : "ephor", settings.seconds);
+    const round = first === "ephor" ? { ephor: a, peer: b } : { ephor: b, peer: a };
+    say(`  round ${i + 1}: ${round.ephor.perSecond.toFixed(0)}/s, peer ${round.peer.perSecond.toFixed(0)}/s`);
+    rounds.push(round);
+  }
+  const failures = rounds.reduce((sum, round) => sum + round.ephor.failures + round.peer.failures, 0);
+  return { title: one.title, ...(one.aim === undefined ? {} : { aim: one.aim }), rounds, failures };
+}
+
+interface LoadAnswer {
+  readonly good: number;
+  readonly failures: number;
+  readonly sent: number;
+  readonly seconds: number;
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+  readonly last?: string;
+}
+
+async function runRound(
+  bench: Bench,
+  side: Side,
+  o: { who: "ephor" | "peer"; seconds: number; count: number },
+): Promise<Measured> {
+  const round = await side.prepare(o.count);
+  const server = o.who === "ephor" ? bench.ephor.pid : bench.peer.process.pid;
+  const database = o.who === "ephor" ? postgresProcesses(bench.ephor.postmaster) : [];
+  const before = { server: cpuMicroseconds([server]), database: cpuMicroseconds(database) };
+  const load = await askProcess<LoadAnswer>("./load-process.mjs", {
+    run: [],
+    order: { ...round, connections: bench.settings.connections, seconds: o.seconds },
+  });
+  const used = {
+    server: cpuMicroseconds([server]) - before.server,
+    database: cpuMicroseconds(database) - before.database,
+  };
+  await side.sent(load.sent);
+  if (load.last === undefined) throw new Error(`${round.url}: no good answer`);
+  await side.check(load.last);
+  return {
+    perSecond: load.good / load.seconds,
+    p50Ms: load.p50Ms,
+    p99Ms: load.p99Ms,
+    serverMicroseconds: used.server / load.good,
+    databaseMicroseconds: used.database / load.good,
+    failures: load.failures,
+  };
+}
+
+async function freePorts(): Promise<[number, number]> {
+  const servers = [createServer(), createServer()];
+  const ports = await Promise.all(
+    servers.map(async (server) => {
+      await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+      return (server.address() as AddressInfo).port;
+    }),
+  );
+  await Promise.all(servers.map((server) => new Promise((done) => server.close(done))));
+  return [ports[0] ?? 0, ports[1] ?? 0];
+}
+
+function say(text: string): void {
+  if (!values.json) console.log(text);
+}

@@ -1,0 +1,89 @@
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { decodeJwt } from "jose";
+import { buildProgram } from "../../src/cli/program.ts";
+import { SETTINGS } from "../../src/config/settings.ts";
+import { handClock } from "../support/hand-clock.ts";
+import { world } from "../support/world.ts";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const readme = readFileSync(`${root}/README.md`, "utf8");
+
+test("the lines of the README that mint a first token work as printed", async (t) => {
+  if (spawnSync("curl", ["--version"]).status !== 0) return t.skip("curl is not here");
+  // The command line signs with this machine's clock. The server's stands still, a little ahead of where that one will be.
+  const w = await world(t, { clock: handClock(Math.floor(Date.now() / 1_000) + 30), trust: () => "agents: {}\n" });
+  const block = /<!-- first token: [^>]*-->\n```sh\n([\s\S]*?)```/.exec(readme)?.[1];
+  assert.ok(block !== undefined && block.includes("curl"));
+  const script = block
+    .replaceAll("http://127.0.0.1:8460", w.url)
+    .replaceAll("npx ephor", `"${process.execPath}" scripts/ephor.mjs`)
+    // The world's own trust has the file's usual source.
+    .replace("trust.yaml\n", "trust.yaml --source readme\n");
+  const child = spawn("bash", ["-euo", "pipefail", "-c", script], {
+    cwd: root,
+    env: { PATH: process.env["PATH"], EPHOR_URL: w.url, EPHOR_DATA: w.data },
+  });
+  let out = "";
+  let talk = "";
+  child.stdout.on("data", (chunk: Buffer) => (out += chunk.toString()));
+  child.stderr.on("data", (chunk: Buffer) => (talk += chunk.toString()));
+  const code = await new Promise((resolve) => child.on("close", resolve));
+  assert.equal(code, 0, talk + out);
+  const answer = JSON.parse(out.trim().split("\n").at(-1) ?? "") as { access_token: string; expires_in: number };
+  assert.ok(answer.expires_in < 60);
+  assert.equal(decodeJwt(answer.access_token).aud, "https://releases.acme.example");
+});
+
+test("the README's table of settings names every setting and variable there is, and no other", () => {
+  const settings = Object.values(SETTINGS).filter(({ key }) => key !== "anchor");
+  for (const { key, variable } of settings) {
+    assert.ok(readme.includes(`\`${key}\``), key);
+    assert.ok(readme.includes(variable), variable);
+  }
+  const known = new Set<string>([
+    ...Object.values(SETTINGS).map(({ variable }) => variable),
+    "EPHOR_CONFIG",
+    "EPHOR_TOKEN",
+    "EPHOR_URL",
+  ]);
+  const named = [...readme.matchAll(/\bEPHOR_[A-Z_]*[A-Z]/g)].map(([name]) => name.replace(/_FILE$/, ""));
+  assert.deepEqual(
+    named.filter((name) => !known.has(name)),
+    [],
+  );
+});
+
+test("every command that the documents show exists", () => {
+  const program = buildProgram({
+    run: async () => {},
+    io: { out: () => {}, talk: () => {}, isOutTerminal: false, isTalkTerminal: false, surroundings: {} },
+  });
+  const documents = [
+    "README.md",
+    "docs/cli.md",
+    "docs/concepts.md",
+    "docs/operations.md",
+    "docs/token-exchange.md",
+    "docs/trust-file.md",
+  ];
+  let seen = 0;
+  for (const name of documents) {
+    const text = readFileSync(`${root}/${name}`, "utf8");
+    const shell = [...text.matchAll(/```sh\n([\s\S]*?)```/g)].map(([, block = ""]) => block).join("\n");
+    for (const [, line = ""] of shell.matchAll(/(?:^|\$\(|\| *)(?:npx )?ephor ([^\n|>)#]*)/gm)) {
+      const words = line.trim().split(/\s+/);
+      const verb = program.commands.find((command) => command.name() === words[0]);
+      assert.ok(verb, `${name}: ephor ${line}`);
+      const below = verb.commands.find((command) => command.name() === words[1]);
+      const options = new Set([...verb.options, ...(below?.options ?? [])].flatMap(({ long, short }) => [long, short]));
+      for (const word of words.filter((one) => /^--?[a-z]/.test(one)))
+        assert.ok(options.has(word), `${name}: ${word} in ephor ${line}`);
+      seen += 1;
+    }
+  }
+  assert.ok(seen > 20);
+});
