@@ -1,5 +1,5 @@
 // The peer: oidc-provider with client_credentials, private_key_jwt and ES256 access tokens, all in memory.
-import Provider from "oidc-provider";
+import { Provider } from "oidc-provider";
 
 process.on("disconnect", () => process.exit());
 process.once("message", ({ issuer, port, signingJwk, clientJwk, resource, introspector }) => {

@@ -19,7 +19,10 @@ const whoMatch = component(
     exp: epochSeconds.optional(),
     status: z.enum(["live", "open", "ended", "expired", "killed"]).optional(),
     grants: z.array(z.string()).optional().describe("Names of the grants that allowed it."),
-    owners: z.record(z.string(), z.string()).optional().describe("Who answers for each agent of the path, as recorded then."),
+    owners: z
+      .record(z.string(), z.string())
+      .optional()
+      .describe("Who answers for each agent of the path, as recorded then."),
     event_id: z.string().optional(),
   }),
 );

@@ -25,7 +25,8 @@ export function createPresence(): Presence {
   return {
     lost() {
       isLost = true;
-      for (const tell of [...waiting]) tell();
+      const told = Array.from(waiting);
+      for (const tell of told) tell();
     },
     back() {
       isLost = false;

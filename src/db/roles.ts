@@ -102,7 +102,10 @@ async function mayGrant(client: pg.Client, login: string): Promise<boolean> {
  */
 function notAMember(app: { login: string; owner: boolean }): RoleReport {
   const mend = `run once as a superuser: GRANT ${APP_ROLE} TO "${app.login}";`;
-  if (!app.owner) throw new UnsuitableDatabaseError(`the database login "${app.login}" is no member of the role ${APP_ROLE}; ${mend}`);
+  if (!app.owner)
+    throw new UnsuitableDatabaseError(
+      `the database login "${app.login}" is no member of the role ${APP_ROLE}; ${mend}`,
+    );
   return {
     role: undefined,
     weakened: [

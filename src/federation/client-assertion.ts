@@ -100,6 +100,7 @@ function checkAssertionClaims(
     aheadSeconds: OUTSIDE_SKEW_SECONDS,
   });
   // Five minutes is what MCP clients ask for; from their own `iat`, for their clock may be ahead of ours by the skew.
-  if (exp > Math.max(o.now, iat ?? 0) + LIMITS.clientAssertionAheadSeconds) throw new RefusedToken({ reason: "token_lifetime" });
+  if (exp > Math.max(o.now, iat ?? 0) + LIMITS.clientAssertionAheadSeconds)
+    throw new RefusedToken({ reason: "token_lifetime" });
   return { exp, jti };
 }

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { createServer as createHttpServer } from "node:http";
 import type { IncomingMessage, RequestListener, Server, ServerOptions, ServerResponse } from "node:http";
 import { createServer as createHttpsServer } from "node:https";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { LIMITS } from "./limits.ts";
 
@@ -52,6 +52,12 @@ export async function listen(options: ListenOptions): Promise<Listener> {
     handler(req, res);
   });
   harden(server);
+  // Node counts a connection as idle only after its first request; one that never sent a byte would hold up the end.
+  const sockets = new Set<Socket>();
+  server.on("connection", (socket: Socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+  });
   const { port } = await bound(server, options);
   let closed: Promise<void> | undefined;
   const stopAccepting = (): void => {
@@ -59,6 +65,7 @@ export async function listen(options: ListenOptions): Promise<Listener> {
     isStopping = true;
     closed = new Promise((resolve) => server.close(() => resolve()));
     server.closeIdleConnections();
+    for (const socket of sockets) if (socket.bytesRead === 0) socket.destroy();
     for (const res of open) if (!res.headersSent) res.shouldKeepAlive = false;
   };
   return {

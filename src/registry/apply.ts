@@ -221,7 +221,12 @@ function eventOf(wish: Wish, plan: Plan): Parameters<RegistryDeps["event"]>[0] {
   if (wish.digest !== undefined) facts["digest"] = wish.digest;
   const actor = wish.actor.type === "operator" ? `operator:${wish.actor.id}` : wish.actor.name;
   const { requestId } = wish.actor;
-  return { type: wish.type, agent: actor, ...(requestId !== undefined && { requestId }), facts: { ...facts, ...wish.facts } };
+  return {
+    type: wish.type,
+    agent: actor,
+    ...(requestId !== undefined && { requestId }),
+    facts: { ...facts, ...wish.facts },
+  };
 }
 
 /** A status that an operator sets, as a change to an agent that stays in its source's hands. */

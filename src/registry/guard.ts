@@ -6,12 +6,13 @@ import type { TrustEntry } from "../core/trust/schema.ts";
 import type { Change } from "./plan.ts";
 
 /** Who changes trust objects, and by which request. */
-export type Actor = { readonly requestId?: string } & (
+export type Actor = { readonly requestId?: string } &
   /** A person with an operator key or session; `start` is the process itself reading its configuration. */
-  | { readonly type: "operator"; readonly id: string }
-  /** An agent with a token for `ephor:trust`. */
-  | { readonly type: "agent"; readonly name: string }
-);
+  (
+    | { readonly type: "operator"; readonly id: string }
+    /** An agent with a token for `ephor:trust`. */
+    | { readonly type: "agent"; readonly name: string }
+  );
 
 /**
  * What an agent must not change: its own rules and grants, and any grant on Ephor's own API (CONTRACT §4). What those rest on

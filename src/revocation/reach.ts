@@ -29,11 +29,7 @@ const MAX_HITS = 1_000;
  *
  * @param now epoch seconds
  */
-export async function reachOf(
-  db: Pick<Db, "query">,
-  targets: readonly Target[],
-  now: number,
-): Promise<Reach> {
+export async function reachOf(db: Pick<Db, "query">, targets: readonly Target[], now: number): Promise<Reach> {
   const keys = targets.map((target) => killKey(target.kind, target.value));
   const rows = await db.query<{ kind: "node" | "jti"; id: string; agent: string }>(
     `(select 'node' as kind, n.id, n.agent from ephor.tasks t join ephor.nodes n on n.txn = t.txn

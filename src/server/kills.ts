@@ -33,8 +33,7 @@ export function killRooms(deps: {
     if (unknown.length > 0)
       throw new ProblemError("not_found", { detail: `not known: ${unknown.slice(0, 10).join(", ")}` });
     const by = actorOf(call.caller);
-    if (order.dryRun)
-      return receiptOf({ order, by, atMs: clock.nowMs() }, await reachOf(db, targets, clock.now()));
+    if (order.dryRun) return receiptOf({ order, by, atMs: clock.nowMs() }, await reachOf(db, targets, clock.now()));
     // INVARIANT: the kill comes first. What it reaches is looked up for the receipt, however long that takes.
     const known = { hits: namedBy(targets), truncated: true };
     const { requestId } = call.request;
@@ -43,7 +42,9 @@ export function killRooms(deps: {
     const at = { order, by, atMs: done.atMs };
     const full = reachOf(db, targets, clock.now()).then(async (reach) => {
       const found = receiptOf(at, reach);
-      await revocation.keepReceipt(done.id, found).catch((err: unknown) => log.warn("receipt_not_kept", { requestId, err }));
+      await revocation
+        .keepReceipt(done.id, found)
+        .catch((err: unknown) => log.warn("receipt_not_kept", { requestId, err }));
       return found;
     });
     return { id: done.id, ...((await inTime(full)) ?? receiptOf(at, known)), event_id: done.eventId };

@@ -131,14 +131,21 @@ const CODES: Readonly<Record<Exclude<TrustRefusal, "trust_forbidden">, ProblemCo
 };
 
 /** The registry's refusals as the API tells them. What an agent may not change is a refusal of the agent, and recorded. */
-async function told<T>(recorder: Recorder, { caller, request: { requestId } }: Call, work: () => Promise<T>): Promise<T> {
+async function told<T>(
+  recorder: Recorder,
+  { caller, request: { requestId } }: Call,
+  work: () => Promise<T>,
+): Promise<T> {
   try {
     return await work();
   } catch (error) {
     if (!(error instanceof TrustRefusedError)) throw error;
     if (error.code === "trust_forbidden") {
       const changed = error.problems.map((problem) => problem.key).slice(0, 10);
-      await recorder.refused({ type: "trust.apply", agent: actorOf(caller), requestId, facts: { changed } }, "client_not_allowed");
+      await recorder.refused(
+        { type: "trust.apply", agent: actorOf(caller), requestId, facts: { changed } },
+        "client_not_allowed",
+      );
       throw new AccessDeniedError({ reason: "client_not_allowed" }, { cause: error });
     }
     throw new ProblemError(CODES[error.code], { entries: error.problems.map(entryOf), cause: error });

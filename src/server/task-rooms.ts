@@ -1,6 +1,14 @@
 import { readTraceparent } from "../core/oauth/traceparent.ts";
 import type { AgentCaller, Credentials, RequestFacts, Rooms } from "../http/rooms.ts";
-import { agentIdentity, authorizeAtEphor, spendProofs, tokenStillLives, type AgentIdentity, type RequestTrace } from "../sts/agent-identity.ts";
+import {
+  agentIdentity,
+  authorizeAtEphor,
+  spendProofs,
+  tokenStillLives,
+  type AgentIdentity,
+  type RequestTrace,
+  type Presented,
+} from "../sts/agent-identity.ts";
 import type { StsDeps } from "../sts/deps.ts";
 import type { LiveTokens } from "../sts/live-tokens.ts";
 import { openTask } from "../sts/open-task.ts";
@@ -8,7 +16,10 @@ import { completeTask } from "../tasks/complete.ts";
 import { readTask } from "../tasks/read.ts";
 
 /** Agents at Ephor's own API, and their tasks, as the routes call them. */
-export function taskRooms(deps: StsDeps, live: LiveTokens): Pick<Rooms, "agents" | "accessTokens" | "tasks" | "tokenStillLives"> {
+export function taskRooms(
+  deps: StsDeps,
+  live: LiveTokens,
+): Pick<Rooms, "agents" | "accessTokens" | "tasks" | "tokenStillLives"> {
   // What a caller proved stays beside the plain facts that the edge hands on.
   const identities = new WeakMap<AgentCaller, AgentIdentity>();
   const callerOf = (identity: AgentIdentity): AgentCaller => {
@@ -21,13 +32,6 @@ export function taskRooms(deps: StsDeps, live: LiveTokens): Pick<Rooms, "agents"
     identities.set(caller, identity);
     return caller;
   };
-  const presented = (credentials: Credentials, request: RequestFacts) => ({
-    ...credentials,
-    requestId: request.requestId,
-    route: `${request.method} ${request.route}`,
-    remoteAddress: request.remoteAddress,
-  });
-
   const traced = (caller: AgentCaller, facts: RequestFacts): { identity: AgentIdentity; request: RequestTrace } => {
     const identity = identities.get(caller);
     if (!identity) throw new Error("the caller was not authenticated by this room");
@@ -86,5 +90,15 @@ export function taskRooms(deps: StsDeps, live: LiveTokens): Pick<Rooms, "agents"
         return completeTask(deps, { txn, agent: caller.agent, requestId: request.requestId });
       },
     },
+  };
+}
+
+/** What came with a request, and where it went. */
+function presented(credentials: Credentials, request: RequestFacts): Presented {
+  return {
+    ...credentials,
+    requestId: request.requestId,
+    route: `${request.method} ${request.route}`,
+    remoteAddress: request.remoteAddress,
   };
 }

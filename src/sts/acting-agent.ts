@@ -226,7 +226,9 @@ export function faced(error: unknown, face: Face = asRequestError): unknown {
  * @param place task and node
  */
 export function singleUseKeys(acting: ActingAgent, jkt: string | undefined, place: string): ReplayKey[] {
-  const keys = acting.workloads.filter(({ issuer }) => issuer.singleUse).map(({ key, exp }) => [`workload:${key}`, exp] as const);
+  const keys = acting.workloads
+    .filter(({ issuer }) => issuer.singleUse)
+    .map(({ key, exp }) => [`workload:${key}`, exp] as const);
   // The same token in two parameters is spent once.
   return [...new Map(keys)].map(([key, exp]) => ({
     key,

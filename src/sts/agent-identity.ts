@@ -176,7 +176,9 @@ export async function authorizeAtEphor(
 ): Promise<AgentIdentity> {
   const { presented, action, route } = at;
   await deps.keys.fresh();
-  const identity = await byOwnToken(deps, live, presented).catch((error: unknown) => recordStranger(deps, presented, error));
+  const identity = await byOwnToken(deps, live, presented).catch((error: unknown) =>
+    recordStranger(deps, presented, error),
+  );
   const { claims, state } = identity.token as NonNullable<AgentIdentity["token"]>;
   const scope = `ephor:${action}`;
   const place = await deps.places.find(state.txn, state.node);

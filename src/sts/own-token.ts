@@ -53,7 +53,10 @@ export async function readOwnTokenOfOld(deps: ReaderDeps, token: string): Promis
   const exp = payload["exp"];
   const now = deps.clock.now();
   // Judged at its last moment: everything but its end must still be right.
-  return checkAccessToken(payload, { issuer: deps.issuer, now: typeof exp === "number" ? Math.min(now, exp - 1) : now });
+  return checkAccessToken(payload, {
+    issuer: deps.issuer,
+    now: typeof exp === "number" ? Math.min(now, exp - 1) : now,
+  });
 }
 
 async function signedPayload(deps: ReaderDeps, token: string): Promise<StrictJws["payload"]> {

@@ -84,5 +84,6 @@ async function spendOnce(deps: StsDeps, acting: ActingAgent, requestId: string):
      on conflict (key) do nothing returning key`,
     [acting.replay.map((entry) => entry.key), requestId, acting.replay.map((entry) => entry.exp)],
   );
-  if (spent.length < acting.replay.length) throw new InvalidClientError({ reason: "token_replayed", agent: acting.agent.name });
+  if (spent.length < acting.replay.length)
+    throw new InvalidClientError({ reason: "token_replayed", agent: acting.agent.name });
 }

@@ -83,7 +83,11 @@ export interface SignalSource {
  *
  * @param exit called with 0 after an orderly end, with 1 at the second signal
  */
-export function stopOnSignals(lifecycle: Pick<Lifecycle, "stop" | "isStopping">, source: SignalSource, exit: (code: number) => void): void {
+export function stopOnSignals(
+  lifecycle: Pick<Lifecycle, "stop" | "isStopping">,
+  source: SignalSource,
+  exit: (code: number) => void,
+): void {
   const heard = (signal: string): void => {
     if (lifecycle.isStopping()) return exit(1);
     void lifecycle.stop(signal).then(() => exit(0));

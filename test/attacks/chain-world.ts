@@ -67,11 +67,19 @@ export function withChains(w: World): ChainWorld {
     post,
     agentAudience: (name) => `${w.server.issuer}/agents/${name}`,
     self: (agent, { token, ...form }) =>
-      post("/token", { grant_type: TOKEN_EXCHANGE, subject_token: token ?? w.workload(agent), subject_token_type: JWT_TYPE, ...form }),
-    onBehalf: (agent, human, form) => exchange(agent, { subject_token: human, subject_token_type: ID_TOKEN_TYPE }, form),
-    redeem: (agent, token, form) => exchange(agent, { subject_token: token, subject_token_type: ACCESS_TOKEN_TYPE }, form),
+      post("/token", {
+        grant_type: TOKEN_EXCHANGE,
+        subject_token: token ?? w.workload(agent),
+        subject_token_type: JWT_TYPE,
+        ...form,
+      }),
+    onBehalf: (agent, human, form) =>
+      exchange(agent, { subject_token: human, subject_token_type: ID_TOKEN_TYPE }, form),
+    redeem: (agent, token, form) =>
+      exchange(agent, { subject_token: token, subject_token_type: ACCESS_TOKEN_TYPE }, form),
     byHandle: (agent, handle, form) => exchange(agent, { subject_token: handle, subject_token_type: TASK_TYPE }, form),
-    introspect: (token, form = {}) => post("/introspect", { token, client_id: "billing", client_secret: BILLING_SECRET, ...form }),
+    introspect: (token, form = {}) =>
+      post("/introspect", { token, client_id: "billing", client_secret: BILLING_SECRET, ...form }),
     async isActive(token) {
       const answer = await made.introspect(token);
       assert.equal(answer.status, 200, answer.text);
@@ -80,7 +88,10 @@ export function withChains(w: World): ChainWorld {
     kill: (what) => w.operator("POST", "/v1/kill", { reason: "test", ...what }),
     handed: async (human) =>
       granted(
-        await made.onBehalf("triage-bot", human ?? w.human(), { resource: made.agentAudience("summary-bot"), scope: "billing:read_invoice" }),
+        await made.onBehalf("triage-bot", human ?? w.human(), {
+          resource: made.agentAudience("summary-bot"),
+          scope: "billing:read_invoice",
+        }),
         "hand-over",
       ),
   };
@@ -88,7 +99,9 @@ export function withChains(w: World): ChainWorld {
 }
 
 /** A token's claims, unverified: the tests of tokens verify. */
-export function claimsOf(token: string | Answer): JWTPayload & { txn: string; jti: string; scope: string; act?: unknown } {
+export function claimsOf(
+  token: string | Answer,
+): JWTPayload & { txn: string; jti: string; scope: string; act?: unknown } {
   return decodeJwt(typeof token === "string" ? token : granted(token)) as never;
 }
 

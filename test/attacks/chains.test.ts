@@ -6,9 +6,14 @@ import { badToken, granted, refusedNow } from "./refusals.ts";
 
 /** Agents that may each hand over to the next: one more than a chain may hold. */
 const LINE = Array.from({ length: 9 }, (_, i) => `hop-${i + 1}`);
-const lineAgents = LINE.map((name) => `\n  ${name}: { owner: dana@acme.example, trust: [{ issuer: cluster, claims: { sub: "system:serviceaccount:agents:${name}" } }] }`).join("");
-const lineGrants = LINE.map((name, i) => `  - { agent: ${name}, resource: billing, actions: [read_invoice], on_behalf_of: { issuer: okta } }
-  - { agent: ${name}, delegate_to: [${[LINE[i + 1], ...(i === 0 ? [] : ["hop-1"])].filter(Boolean).join(", ")}] }\n`).join("");
+const lineAgents = LINE.map(
+  (name) =>
+    `\n  ${name}: { owner: dana@acme.example, trust: [{ issuer: cluster, claims: { sub: "system:serviceaccount:agents:${name}" } }] }`,
+).join("");
+const lineGrants = LINE.map(
+  (name, i) => `  - { agent: ${name}, resource: billing, actions: [read_invoice], on_behalf_of: { issuer: okta } }
+  - { agent: ${name}, delegate_to: [${[LINE[i + 1], ...(i === 0 ? [] : ["hop-1"])].filter(Boolean).join(", ")}] }\n`,
+).join("");
 
 const w = await chainWorld(
   { after },
@@ -53,17 +58,29 @@ test("A-CHN-02 a child that asks for one scope, audience or addressee more than 
   const scope = { error: "invalid_scope", reason: "scope_above_ceiling" } as const;
   // summary-bot holds both at the ledger for itself; it was not handed them.
   await refusedNow(w, scope, () => w.redeem("summary-bot", given, { audience: "ledger", scope: "ledger:read" }));
-  await refusedNow(w, scope, () => w.redeem("summary-bot", given, { resource: BILLING, scope: "billing:read_invoice billing:refund" }));
+  await refusedNow(w, scope, () =>
+    w.redeem("summary-bot", given, { resource: BILLING, scope: "billing:read_invoice billing:refund" }),
+  );
   const foreign = { error: "invalid_scope", reason: "scope_unknown" } as const;
-  await refusedNow(w, foreign, () => w.redeem("summary-bot", given, { resource: BILLING, scope: "billing:read_invoice ledger:read" }));
+  await refusedNow(w, foreign, () =>
+    w.redeem("summary-bot", given, { resource: BILLING, scope: "billing:read_invoice ledger:read" }),
+  );
   const target = { error: "invalid_target", reason: "delegation_not_granted" } as const;
   await refusedNow(w, target, () => w.redeem("summary-bot", given, to("lonely-bot")));
-  assert.equal(claimsOf(await w.redeem("summary-bot", given, { resource: BILLING, scope: "billing" })).scope, "billing:read_invoice");
+  assert.equal(
+    claimsOf(await w.redeem("summary-bot", given, { resource: BILLING, scope: "billing" })).scope,
+    "billing:read_invoice",
+  );
 });
 
 test("A-CHN-02 nobody hands over what it does not hold at that moment", async () => {
-  const send = (scope: string) => () => w.onBehalf("triage-bot", w.human(), { resource: w.agentAudience("summary-bot"), scope });
-  await refusedNow(w, { error: "invalid_scope", reason: ["scope_not_granted", "on_behalf_of_mismatch"] }, send("ledger:write"));
+  const send = (scope: string) => () =>
+    w.onBehalf("triage-bot", w.human(), { resource: w.agentAudience("summary-bot"), scope });
+  await refusedNow(
+    w,
+    { error: "invalid_scope", reason: ["scope_not_granted", "on_behalf_of_mismatch"] },
+    send("ledger:write"),
+  );
   await refusedNow(w, { error: "invalid_scope", reason: "not_transferable" }, send("ephor:read"));
   granted(await send("ledger:read")());
 });
@@ -71,22 +88,44 @@ test("A-CHN-02 nobody hands over what it does not hold at that moment", async ()
 test("A-CHN-03 a child cannot reach a sibling's audience, nor use the sibling's token", async () => {
   const human = w.human();
   const first = granted(await w.onBehalf("triage-bot", human, to("summary-bot")));
-  const sibling = granted(await w.onBehalf("triage-bot", human, { resource: w.agentAudience("summary-bot"), scope: "ledger:read" }));
+  const sibling = granted(
+    await w.onBehalf("triage-bot", human, { resource: w.agentAudience("summary-bot"), scope: "ledger:read" }),
+  );
   granted(await w.redeem("summary-bot", first, READ_INVOICE));
-  await refusedNow(w, { error: "invalid_scope", reason: "scope_above_ceiling" }, () => w.redeem("summary-bot", first, { audience: "ledger", scope: "ledger:read" }));
+  await refusedNow(w, { error: "invalid_scope", reason: "scope_above_ceiling" }, () =>
+    w.redeem("summary-bot", first, { audience: "ledger", scope: "ledger:read" }),
+  );
   granted(await w.redeem("summary-bot", sibling, { audience: "ledger", scope: "ledger:read" }));
-  await refusedNow(w, badToken("subject_not_addressed"), () => w.redeem("lonely-bot", sibling, { audience: "ledger", scope: "ledger:read" }));
+  await refusedNow(w, badToken("subject_not_addressed"), () =>
+    w.redeem("lonely-bot", sibling, { audience: "ledger", scope: "ledger:read" }),
+  );
   // Two nodes of one agent stay two: the handle alone does not say which, and neither widens the other.
   await refusedNow(w, badToken("task_ambiguous"), () => w.byHandle("summary-bot", claimsOf(first).txn, READ_INVOICE));
   const handle = `${claimsOf(first).txn}.${claimsOf(first).jti}`;
-  await refusedNow(w, { error: "invalid_scope", reason: "scope_above_ceiling" }, () => w.byHandle("summary-bot", handle, { audience: "ledger", scope: "ledger:read" }));
+  await refusedNow(w, { error: "invalid_scope", reason: "scope_above_ceiling" }, () =>
+    w.byHandle("summary-bot", handle, { audience: "ledger", scope: "ledger:read" }),
+  );
 });
 
 test("A-CHN-04 a subject token with may_act is for the agent that it names and for no other", async () => {
   const mayAct = (name: string) => ({ may_act: { iss: w.workloads.url, sub: `system:serviceaccount:agents:${name}` } });
-  await refusedNow(w, badToken("may_act_mismatch"), () => w.onBehalf("summary-bot", w.human("h4", mayAct("triage-bot")), READ_INVOICE));
-  for (const may_act of [{}, [], null, "agent|summary-bot", { sub: "agent|summary-bot", iss: w.workloads.url }, { client_id: ["summary-bot"] }]) {
-    await refusedNow(w, badToken("may_act_mismatch"), () => w.onBehalf("summary-bot", w.human("h4", { may_act }), READ_INVOICE), JSON.stringify(may_act));
+  await refusedNow(w, badToken("may_act_mismatch"), () =>
+    w.onBehalf("summary-bot", w.human("h4", mayAct("triage-bot")), READ_INVOICE),
+  );
+  for (const may_act of [
+    {},
+    [],
+    null,
+    "agent|summary-bot",
+    { sub: "agent|summary-bot", iss: w.workloads.url },
+    { client_id: ["summary-bot"] },
+  ]) {
+    await refusedNow(
+      w,
+      badToken("may_act_mismatch"),
+      () => w.onBehalf("summary-bot", w.human("h4", { may_act }), READ_INVOICE),
+      JSON.stringify(may_act),
+    );
   }
   granted(await w.onBehalf("summary-bot", w.human("h4", mayAct("summary-bot")), READ_INVOICE));
   granted(await w.onBehalf("summary-bot", w.human("h4", { may_act: { client_id: "summary-bot" } }), READ_INVOICE));
@@ -96,8 +135,12 @@ test("A-CHN-05 an actor token of another agent than the authenticated client is 
   const send = (name: string, form = {}) =>
     w.onBehalf("triage-bot", w.human(), { ...READ_INVOICE, ...asserted(w.workload(name)), ...form });
   await refusedNow(w, badToken("client_mismatch"), () => send("summary-bot"));
-  await refusedNow(w, badToken("client_mismatch"), () => w.onBehalf("triage-bot", w.human(), { ...READ_INVOICE, ...asserted(w.privateKeyJwt()) }));
-  await refusedNow(w, badToken("client_mismatch"), () => w.onBehalf("triage-bot", w.human(), { ...READ_INVOICE, client_id: "summary-bot" }));
+  await refusedNow(w, badToken("client_mismatch"), () =>
+    w.onBehalf("triage-bot", w.human(), { ...READ_INVOICE, ...asserted(w.privateKeyJwt()) }),
+  );
+  await refusedNow(w, badToken("client_mismatch"), () =>
+    w.onBehalf("triage-bot", w.human(), { ...READ_INVOICE, client_id: "summary-bot" }),
+  );
   granted(await send("triage-bot", { client_id: "triage-bot" }));
 });
 
@@ -120,7 +163,14 @@ test("A-CHN-06 a subject of one chain and an actor of another do not make a thir
 
 test("A-CHN-07 subject and actor exchanged for each other are refused", async () => {
   const swapped = (subject: string, subject_token_type: string, actor: string) => () =>
-    w.post("/token", { grant_type: TOKEN_EXCHANGE, subject_token: subject, subject_token_type, actor_token: actor, actor_token_type: JWT_TYPE, ...READ_INVOICE });
+    w.post("/token", {
+      grant_type: TOKEN_EXCHANGE,
+      subject_token: subject,
+      subject_token_type,
+      actor_token: actor,
+      actor_token_type: JWT_TYPE,
+      ...READ_INVOICE,
+    });
   await refusedNow(w, badToken("actor_not_workload"), swapped(w.workload("triage-bot"), JWT_TYPE, w.human()));
   const given = await w.handed();
   await refusedNow(w, badToken("token_issuer_unknown"), swapped(w.workload("summary-bot"), JWT_TYPE, given));
@@ -130,11 +180,20 @@ test("A-CHN-07 subject and actor exchanged for each other are refused", async ()
 test("A-CHN-08 an agent in the middle cannot drop itself by presenting what it saw of those before it", async () => {
   const human = w.human("00u-held");
   const workload = w.workload("triage-bot");
-  const own = granted(await w.onBehalf("triage-bot", human, { actor_token: workload, resource: BILLING, scope: "billing:refund" }));
+  const own = granted(
+    await w.onBehalf("triage-bot", human, { actor_token: workload, resource: BILLING, scope: "billing:refund" }),
+  );
   const given = granted(await w.onBehalf("triage-bot", human, to("summary-bot")));
   const held = granted(await w.redeem("summary-bot", given, READ_INVOICE));
   await refusedNow(w, badToken("subject_bound_elsewhere"), () => w.onBehalf("summary-bot", human, READ_INVOICE));
-  await refusedNow(w, badToken("client_mismatch"), () => w.self("summary-bot", { token: workload, actor_token: w.workload("summary-bot"), actor_token_type: JWT_TYPE, ...READ_INVOICE }));
+  await refusedNow(w, badToken("client_mismatch"), () =>
+    w.self("summary-bot", {
+      token: workload,
+      actor_token: w.workload("summary-bot"),
+      actor_token_type: JWT_TYPE,
+      ...READ_INVOICE,
+    }),
+  );
   await refusedNow(w, badToken("subject_not_addressed"), () => w.redeem("summary-bot", own, READ_INVOICE));
   // Its own token for the tool server is no subject token either: it would be a way around its hand-over's end.
   await refusedNow(w, badToken("subject_not_addressed"), () => w.redeem("summary-bot", held, READ_INVOICE));
@@ -147,28 +206,57 @@ test("A-CHN-09 a chain of eight actors works and a ninth is refused", async () =
   let token = granted(await w.onBehalf("hop-1", w.human("deep"), to("hop-2")));
   for (let i = 1; i < 7; i++) token = granted(await w.redeem(LINE[i] as string, token, to(LINE[i + 1] as string)));
   const eighth = claimsOf(await w.redeem("hop-8", token, READ_INVOICE));
-  assert.deepEqual(actorsOf(eighth), LINE.slice(0, 8).toReversed().map((name) => `agent|${name}`));
+  assert.deepEqual(
+    actorsOf(eighth),
+    LINE.slice(0, 8)
+      .toReversed()
+      .map((name) => `agent|${name}`),
+  );
   const answer = await w.redeem("hop-8", token, to("hop-9"));
   // Whether the hand-over or its redemption is refused, the ninth gets nothing.
   if (answer.status !== 200) assert.equal(answer.body["error"], "invalid_request");
-  else await refusedNow(w, { error: "invalid_request", reason: "chain_depth" }, () => w.redeem("hop-9", granted(answer), READ_INVOICE));
+  else
+    await refusedNow(w, { error: "invalid_request", reason: "chain_depth" }, () =>
+      w.redeem("hop-9", granted(answer), READ_INVOICE),
+    );
 });
 
 test("A-CHN-10 a chain does not come back to an agent that is in it", async () => {
   const given = granted(await w.onBehalf("hop-1", w.human(), to("hop-2")));
   await refusedNow(w, { error: "invalid_target", reason: "chain_loop" }, () => w.redeem("hop-2", given, to("hop-1")));
-  await refusedNow(w, { error: "invalid_target", reason: ["chain_loop", "delegation_not_granted"] }, () => w.redeem("hop-2", given, to("hop-2")));
+  await refusedNow(w, { error: "invalid_target", reason: ["chain_loop", "delegation_not_granted"] }, () =>
+    w.redeem("hop-2", given, to("hop-2")),
+  );
   granted(await w.redeem("hop-2", given, to("hop-3")));
 });
 
 test("A-CHN-11 claims of an outside token that look like ours are not copied", async () => {
   const foreign = {
-    act: { sub: "agent|release-bot" }, scope: "billing:refund ledger:write", txn: "01J00000000000000000000000", chain_id: "7",
-    client_id: "release-bot", once: false, cnf: undefined, purpose: "theirs", agent: "release-bot", path: ["release-bot"],
+    act: { sub: "agent|release-bot" },
+    scope: "billing:refund ledger:write",
+    txn: "01J00000000000000000000000",
+    chain_id: "7",
+    client_id: "release-bot",
+    once: false,
+    cnf: undefined,
+    purpose: "theirs",
+    agent: "release-bot",
+    path: ["release-bot"],
   };
   const human = claimsOf(await w.onBehalf("triage-bot", w.human("h11", foreign), READ_INVOICE));
   const self = claimsOf(await w.self("release-bot", { token: w.workload("release-bot", foreign), ...READ_INVOICE }));
-  assert.deepEqual(Object.keys(human).sort(), ["act", "aud", "client_id", "exp", "iat", "iss", "jti", "scope", "sub", "txn"]);
+  assert.deepEqual(Object.keys(human).sort(), [
+    "act",
+    "aud",
+    "client_id",
+    "exp",
+    "iat",
+    "iss",
+    "jti",
+    "scope",
+    "sub",
+    "txn",
+  ]);
   assert.deepEqual(Object.keys(self).sort(), ["aud", "client_id", "exp", "iat", "iss", "jti", "scope", "sub", "txn"]);
   assert.deepEqual(human.act, { sub: "agent|triage-bot" });
   for (const claims of [human, self]) {
@@ -178,14 +266,27 @@ test("A-CHN-11 claims of an outside token that look like ours are not copied", a
 });
 
 test("A-CHN-12 there is no impersonation: a human's token without an actor, or an answer without act, is not to be had", async () => {
-  const bare = { grant_type: TOKEN_EXCHANGE, subject_token: w.human(), subject_token_type: ID_TOKEN_TYPE, ...READ_INVOICE };
+  const bare = {
+    grant_type: TOKEN_EXCHANGE,
+    subject_token: w.human(),
+    subject_token_type: ID_TOKEN_TYPE,
+    ...READ_INVOICE,
+  };
   await refusedNow(w, { error: "invalid_request", reason: "actor_missing" }, () => w.post("/token", bare));
-  await refusedNow(w, { error: "invalid_request", reason: "actor_missing" }, () => w.post("/token", { ...bare, client_id: "triage-bot" }));
+  await refusedNow(w, { error: "invalid_request", reason: "actor_missing" }, () =>
+    w.post("/token", { ...bare, client_id: "triage-bot" }),
+  );
   for (const type of ["id_token", "refresh_token", "saml2", "txn_token"]) {
-    const send = () => w.onBehalf("triage-bot", w.human(), { ...READ_INVOICE, requested_token_type: `urn:ietf:params:oauth:token-type:${type}` });
+    const send = () =>
+      w.onBehalf("triage-bot", w.human(), {
+        ...READ_INVOICE,
+        requested_token_type: `urn:ietf:params:oauth:token-type:${type}`,
+      });
     await refusedNow(w, { error: "invalid_request", reason: "requested_token_type_unsupported" }, send, type);
   }
-  const claims = claimsOf(await w.onBehalf("triage-bot", w.human(), { ...READ_INVOICE, requested_token_type: JWT_TYPE }));
+  const claims = claimsOf(
+    await w.onBehalf("triage-bot", w.human(), { ...READ_INVOICE, requested_token_type: JWT_TYPE }),
+  );
   assert.deepEqual(claims.act, { sub: "agent|triage-bot" });
 });
 

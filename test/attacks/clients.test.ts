@@ -7,7 +7,9 @@ import { assertNothingLeaked, granted, raw, refusedNow, type Refusal } from "./r
 const w = await chainWorld({ after });
 
 const client = (reason: Refusal["reason"]): Refusal => ({ error: "invalid_client", reason });
-const basic = (id: string, secret: string): Record<string, string> => ({ authorization: `Basic ${Buffer.from(`${id}:${secret}`).toString("base64")}` });
+const basic = (id: string, secret: string): Record<string, string> => ({
+  authorization: `Basic ${Buffer.from(`${id}:${secret}`).toString("base64")}`,
+});
 const billing = { client_id: "billing", client_secret: BILLING_SECRET };
 const token = async (): Promise<string> => granted(await w.self("release-bot", READ_INVOICE));
 const forms = ["/introspect", "/revoke"] as const;
@@ -16,8 +18,18 @@ test("A-CLI-01 two methods of client authentication in one request are invalid_r
   const several: Refusal = { error: "invalid_request", reason: "client_several_methods" };
   const assertion = asserted(w.workload("billing-svc"));
   for (const path of forms) {
-    await refusedNow(w, several, () => w.post(path, { token: "t", ...billing }, basic("billing", BILLING_SECRET)), path);
-    await refusedNow(w, several, () => w.post(path, { token: "t", ...assertion }, basic("billing", BILLING_SECRET)), path);
+    await refusedNow(
+      w,
+      several,
+      () => w.post(path, { token: "t", ...billing }, basic("billing", BILLING_SECRET)),
+      path,
+    );
+    await refusedNow(
+      w,
+      several,
+      () => w.post(path, { token: "t", ...assertion }, basic("billing", BILLING_SECRET)),
+      path,
+    );
     await refusedNow(w, several, () => w.post(path, { token: "t", ...billing, ...assertion }), path);
     assert.equal((await w.post(path, { token: "t" }, basic("billing", BILLING_SECRET))).status, 200);
     assert.equal((await w.post(path, { token: "t", ...billing })).status, 200);
@@ -26,7 +38,8 @@ test("A-CLI-01 two methods of client authentication in one request are invalid_r
 });
 
 test("A-CLI-02 an unknown client and a wrong secret cannot be told apart (INV-26)", async () => {
-  const ask = (id: string, secret: string): Promise<Answer> => w.post("/introspect", { token: "t", client_id: id, client_secret: secret });
+  const ask = (id: string, secret: string): Promise<Answer> =>
+    w.post("/introspect", { token: "t", client_id: id, client_secret: secret });
   const unknown = await refusedNow(w, client("client_unknown"), () => ask("nobody", BILLING_SECRET));
   const wrong = await refusedNow(w, client("client_secret_wrong"), () => ask("billing", `${BILLING_SECRET}x`));
   // A resource that has no secret, and an agent, which never has one.
@@ -38,10 +51,17 @@ test("A-CLI-02 an unknown client and a wrong secret cannot be told apart (INV-26
   }
   const spans = { unknown: [] as number[], wrong: [] as number[] };
   for (let i = 0; i < 200; i++) {
-    for (const [kind, id] of [["unknown", "nobody"], ["wrong", "billing"]] as const) {
+    for (const [kind, id] of [
+      ["unknown", "nobody"],
+      ["wrong", "billing"],
+    ] as const) {
       const started = performance.now();
       // From one place, so that both are only counted.
-      await w.post("/introspect", { token: "t", client_id: id, client_secret: "wrong" }, { "x-forwarded-for": "10.255.255.1" });
+      await w.post(
+        "/introspect",
+        { token: "t", client_id: id, client_secret: "wrong" },
+        { "x-forwarded-for": "10.255.255.1" },
+      );
       spans[kind].push(performance.now() - started);
     }
   }
@@ -50,13 +70,21 @@ test("A-CLI-02 an unknown client and a wrong secret cannot be told apart (INV-26
 });
 
 test("A-CLI-03 a secret of megabytes and a crowd of guesses cost the others nothing", async () => {
-  const huge = await w.post("/introspect", { token: "t", client_id: "billing", client_secret: "x".repeat(10 * 1024 * 1024) }).catch(() => undefined);
+  const huge = await w
+    .post("/introspect", { token: "t", client_id: "billing", client_secret: "x".repeat(10 * 1024 * 1024) })
+    .catch(() => undefined);
   if (huge) assert.equal(huge.status, 413);
-  await refusedNow(w, client("client_secret_wrong"), () => w.post("/introspect", { token: "t", client_id: "billing", client_secret: "x".repeat(60_000) }));
+  await refusedNow(w, client("client_secret_wrong"), () =>
+    w.post("/introspect", { token: "t", client_id: "billing", client_secret: "x".repeat(60_000) }),
+  );
   // A right secret with something behind it is a wrong one, however long.
-  await refusedNow(w, client("client_secret_wrong"), () => w.post("/introspect", { token: "t", client_id: "billing", client_secret: BILLING_SECRET + "y".repeat(600) }));
+  await refusedNow(w, client("client_secret_wrong"), () =>
+    w.post("/introspect", { token: "t", client_id: "billing", client_secret: BILLING_SECRET + "y".repeat(600) }),
+  );
   const live = await token();
-  const guesses = Array.from({ length: 200 }, (_, i) => w.post("/introspect", { token: live, client_id: "billing", client_secret: `guess-${i}` }));
+  const guesses = Array.from({ length: 200 }, (_, i) =>
+    w.post("/introspect", { token: live, client_id: "billing", client_secret: `guess-${i}` }),
+  );
   const started = performance.now();
   const healthy = await Promise.all(Array.from({ length: 10 }, () => w.isActive(live)));
   assert.ok(performance.now() - started < 2_000);
@@ -66,10 +94,27 @@ test("A-CLI-03 a secret of megabytes and a crowd of guesses cost the others noth
 
 test("A-CLI-04 a client assertion is for us alone, for five minutes, by itself and once, over all replicas", async () => {
   const ask = (claims: Record<string, unknown>, form: Form = {}): Promise<Answer> =>
-    w.post("/token", { grant_type: "client_credentials", ...asserted(w.privateKeyJwt(claims)), ...READ_INVOICE, ...form });
+    w.post("/token", {
+      grant_type: "client_credentials",
+      ...asserted(w.privateKeyJwt(claims)),
+      ...READ_INVOICE,
+      ...form,
+    });
   const { issuer } = w.server;
-  for (const aud of [`${issuer}/token`, [issuer], [issuer, "https://other.example"], "https://other.example", `${issuer}/`, undefined]) {
-    await refusedNow(w, client(["token_audience", "token_claim_missing", "token_claim_type"]), () => ask({ aud }), JSON.stringify(aud));
+  for (const aud of [
+    `${issuer}/token`,
+    [issuer],
+    [issuer, "https://other.example"],
+    "https://other.example",
+    `${issuer}/`,
+    undefined,
+  ]) {
+    await refusedNow(
+      w,
+      client(["token_audience", "token_claim_missing", "token_claim_type"]),
+      () => ask({ aud }),
+      JSON.stringify(aud),
+    );
   }
   await refusedNow(w, client("token_lifetime"), () => ask({ exp: w.now() + 301 }));
   granted(await ask({ exp: w.now() + 300 }));
@@ -79,12 +124,15 @@ test("A-CLI-04 a client assertion is for us alone, for five minutes, by itself a
   await refusedNow(w, client("client_mismatch"), () => ask({ sub: "release-bot" }));
   await refusedNow(w, client("client_mismatch"), () => ask({}, { client_id: "release-bot" }));
   // Another agent's name, signed by this agent's key.
-  await refusedNow(w, client(["token_signature", "token_key_unknown"]), () => ask({ iss: "release-bot", sub: "release-bot" }));
+  await refusedNow(w, client(["token_signature", "token_key_unknown"]), () =>
+    ask({ iss: "release-bot", sub: "release-bot" }),
+  );
   await refusedNow(w, client("client_unknown"), () => ask({ iss: "nobody", sub: "nobody" }));
   await refusedNow(w, client(["token_issuer_unknown", "client_unknown"]), () => ask({ iss: issuer, sub: "keyed-bot" }));
 
   const once = asserted(w.privateKeyJwt());
-  const send = (url: string): Promise<Answer> => w.post(`${url}/token`, { grant_type: "client_credentials", ...once, ...READ_INVOICE });
+  const send = (url: string): Promise<Answer> =>
+    w.post(`${url}/token`, { grant_type: "client_credentials", ...once, ...READ_INVOICE });
   granted(await send(w.url));
   await refusedNow(w, client("replayed"), () => send(w.url));
   const other = await w.replica();
@@ -97,7 +145,8 @@ test("A-CLI-04 a client assertion is for us alone, for five minutes, by itself a
 
 test("A-CLI-04 an assertion that was refused is not used up, and one used for another form is", async () => {
   const assertion = asserted(w.privateKeyJwt());
-  const ask = (scope: string): Promise<Answer> => w.post("/token", { grant_type: "client_credentials", ...assertion, resource: BILLING, scope });
+  const ask = (scope: string): Promise<Answer> =>
+    w.post("/token", { grant_type: "client_credentials", ...assertion, resource: BILLING, scope });
   await refusedNow(w, { error: "invalid_scope", reason: "scope_unknown" }, () => ask("ledger:read"));
   granted(await ask("billing:refund"));
   await refusedNow(w, client("replayed"), () => ask("billing:refund"));
@@ -106,11 +155,19 @@ test("A-CLI-04 an assertion that was refused is not used up, and one used for an
 test("A-CLI-05 introspection is for those who have a resource: nobody, a token of ours or another agent's proof get a 401", async () => {
   const live = await token();
   await refusedNow(w, client("client_missing"), () => w.post("/introspect", { token: live }));
-  await refusedNow(w, client(["client_missing", "client_assertion_invalid"]), () => w.post("/introspect", { token: live }, { authorization: `Bearer ${live}` }));
-  await refusedNow(w, client(["client_missing", "client_assertion_invalid"]), () => w.post("/introspect", { token: live }, { authorization: `Bearer ${w.operatorKey}` }));
-  await refusedNow(w, client("client_not_allowed"), () => w.post("/introspect", { token: live, ...asserted(w.workload("release-bot")) }));
+  await refusedNow(w, client(["client_missing", "client_assertion_invalid"]), () =>
+    w.post("/introspect", { token: live }, { authorization: `Bearer ${live}` }),
+  );
+  await refusedNow(w, client(["client_missing", "client_assertion_invalid"]), () =>
+    w.post("/introspect", { token: live }, { authorization: `Bearer ${w.operatorKey}` }),
+  );
+  await refusedNow(w, client("client_not_allowed"), () =>
+    w.post("/introspect", { token: live, ...asserted(w.workload("release-bot")) }),
+  );
   await refusedNow(w, client("token_issuer_unknown"), () => w.post("/introspect", { token: live, ...asserted(live) }));
-  await refusedNow(w, client("actor_not_workload"), () => w.post("/introspect", { token: live, ...asserted(w.human()) }));
+  await refusedNow(w, client("actor_not_workload"), () =>
+    w.post("/introspect", { token: live, ...asserted(w.human()) }),
+  );
   // The same words for a token that lives and for none: no hint.
   const bare = await w.post("/introspect", { token: "x" });
   assert.equal(bare.text, (await w.post("/introspect", { token: live })).text);
@@ -182,7 +239,9 @@ test("A-CLI-08 who was handed work may give it back: revocation of a hand-over e
   assert.equal(await w.isActive(below), true);
   assert.equal((await w.post("/revoke", { token: given, ...asserted(w.workload("summary-bot")) })).status, 200);
   assert.equal(await w.isActive(below), false);
-  await refusedNow(w, { error: "invalid_request", reason: "killed" }, () => w.redeem("summary-bot", given, READ_INVOICE));
+  await refusedNow(w, { error: "invalid_request", reason: "killed" }, () =>
+    w.redeem("summary-bot", given, READ_INVOICE),
+  );
 });
 
 test("A-CLI-09 a wrong token_type_hint changes nothing (RFC 7009 §2.1)", async () => {
@@ -194,13 +253,25 @@ test("A-CLI-09 a wrong token_type_hint changes nothing (RFC 7009 §2.1)", async 
 });
 
 test("A-CLI-10 no header of a stranger gets into metadata, and no private member into the key set", async () => {
-  const paths = ["oauth-authorization-server", "openid-configuration", "jwks.json", "ephor-record-keys", "oauth-protected-resource/v1"];
+  const paths = [
+    "oauth-authorization-server",
+    "openid-configuration",
+    "jwks.json",
+    "ephor-record-keys",
+    "oauth-protected-resource/v1",
+  ];
   for (const name of paths.map((path) => `/.well-known/${path}`)) {
     const plain = await w.request("GET", name);
     assert.equal(plain.status, 200, name);
     for (const lines of [
       ["Host: evil.example"],
-      ["Host: 127.0.0.1", "X-Forwarded-Host: evil.example", "X-Forwarded-Proto: https", "X-Forwarded-Port: 1", "Forwarded: host=evil.example;proto=https"],
+      [
+        "Host: 127.0.0.1",
+        "X-Forwarded-Host: evil.example",
+        "X-Forwarded-Proto: https",
+        "X-Forwarded-Port: 1",
+        "Forwarded: host=evil.example;proto=https",
+      ],
       ["Host: evil.example:99999@x", "X-Original-URL: /evil", "X-Rewrite-URL: /evil"],
     ]) {
       const answer = await raw(w.url, [`GET ${name} HTTP/1.1`, ...lines, "Connection: close", "", ""].join("\r\n"));
@@ -212,7 +283,11 @@ test("A-CLI-10 no header of a stranger gets into metadata, and no private member
   for (const name of ["jwks.json", "ephor-record-keys"]) {
     const keys = (await w.request("GET", `/.well-known/${name}`)).body["keys"] as Record<string, unknown>[];
     assert.ok(keys.length > 0);
-    for (const key of keys) assert.deepEqual(Object.keys(key).filter((member) => /^(d|p|q|dp|dq|qi|k|oth)$/.test(member)), []);
+    for (const key of keys)
+      assert.deepEqual(
+        Object.keys(key).filter((member) => /^(d|p|q|dp|dq|qi|k|oth)$/.test(member)),
+        [],
+      );
   }
 });
 

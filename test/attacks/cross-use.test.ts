@@ -3,7 +3,17 @@ import assert from "node:assert/strict";
 import { generateKeyPairSync, randomUUID } from "node:crypto";
 import { after, test } from "node:test";
 import { signJws } from "../../src/system/jws-signature.ts";
-import { ACCESS_TOKEN_TYPE, ASSERTION_TYPE, BILLING_SECRET, ID_TOKEN_TYPE, JWT_BEARER, JWT_TYPE, TASK_TYPE, TOKEN_EXCHANGE, type Answer } from "../support/world.ts";
+import {
+  ACCESS_TOKEN_TYPE,
+  ASSERTION_TYPE,
+  BILLING_SECRET,
+  ID_TOKEN_TYPE,
+  JWT_BEARER,
+  JWT_TYPE,
+  TASK_TYPE,
+  TOKEN_EXCHANGE,
+  type Answer,
+} from "../support/world.ts";
 import { chainWorld, claimsOf, READ_INVOICE } from "./chain-world.ts";
 import { granted } from "./refusals.ts";
 
@@ -19,18 +29,43 @@ const KINDS: Record<string, () => Promise<string>> = {
   workload: async () => w.workload("summary-bot"),
   human: async () => w.human(),
   humanAccess: async () =>
-    w.humans.mint({ sub: "h", aud: "api://ephor", groups: ["support"], auth_time: w.now() }, { now: w.now(), header: { typ: "at+jwt" } }),
+    w.humans.mint(
+      { sub: "h", aud: "api://ephor", groups: ["support"], auth_time: w.now() },
+      { now: w.now(), header: { typ: "at+jwt" } },
+    ),
   privateKeyJwt: async () => w.privateKeyJwt(),
-  idJag: async () => w.humans.mint({ sub: "h", aud: issuer, client_id: "keyed-bot", jti: randomUUID() }, { now: w.now(), ttl: 300, header: { typ: "oauth-id-jag+jwt" } }),
+  idJag: async () =>
+    w.humans.mint(
+      { sub: "h", aud: issuer, client_id: "keyed-bot", jti: randomUUID() },
+      { now: w.now(), ttl: 300, header: { typ: "oauth-id-jag+jwt" } },
+    ),
   access: async () => granted(await w.onBehalf("summary-bot", w.human(), READ_INVOICE)),
   handOver: () => w.handed(),
   v1: async () => granted(await w.self("watch-bot", { resource: `${issuer}/v1`, scope: "ephor:read" })),
   txnToken: async () =>
-    granted(await w.onBehalf("summary-bot", w.human(), { audience: TRUST_DOMAIN, scope: "billing:read_invoice", requested_token_type: "urn:ietf:params:oauth:token-type:txn_token" })),
-  introspectionJwt: async () => (await w.post("/introspect", { token: await KINDS["access"]!(), client_id: "billing", client_secret: BILLING_SECRET }, { accept: "application/token-introspection+jwt" })).text,
+    granted(
+      await w.onBehalf("summary-bot", w.human(), {
+        audience: TRUST_DOMAIN,
+        scope: "billing:read_invoice",
+        requested_token_type: "urn:ietf:params:oauth:token-type:txn_token",
+      }),
+    ),
+  introspectionJwt: async () =>
+    (
+      await w.post(
+        "/introspect",
+        { token: await KINDS["access"]!(), client_id: "billing", client_secret: BILLING_SECRET },
+        { accept: "application/token-introspection+jwt" },
+      )
+    ).text,
   receipt: async () => {
     const { jti } = claimsOf(await w.self("release-bot", READ_INVOICE));
-    return (await w.request("POST", "/v1/kill", { body: { jti, reason: "test" }, headers: { authorization: `Bearer ${w.operatorKey}`, accept: "application/jwt" } })).text;
+    return (
+      await w.request("POST", "/v1/kill", {
+        body: { jti, reason: "test" },
+        headers: { authorization: `Bearer ${w.operatorKey}`, accept: "application/jwt" },
+      })
+    ).text;
   },
   head: async () => {
     const [head] = await w.admin<{ jws: string }>("select jws from ephor.heads order by seq desc limit 1");
@@ -41,17 +76,37 @@ const KINDS: Record<string, () => Promise<string>> = {
   clientSecret: async () => BILLING_SECRET,
   dpopProof: async () =>
     signJws("ES256", stranger.privateKey, {
-      encodedHeader: Buffer.from(JSON.stringify({ typ: "dpop+jwt", alg: "ES256", jwk: stranger.publicKey.export({ format: "jwk" }) })).toString("base64url"),
+      encodedHeader: Buffer.from(
+        JSON.stringify({ typ: "dpop+jwt", alg: "ES256", jwk: stranger.publicKey.export({ format: "jwk" }) }),
+      ).toString("base64url"),
       claims: { jti: randomUUID(), htm: "POST", htu: `${issuer}/token`, iat: w.now() },
     }),
   forged: async () =>
     signJws("ES256", stranger.privateKey, {
       encodedHeader: Buffer.from('{"typ":"at+jwt","alg":"ES256","kid":"x"}').toString("base64url"),
-      claims: { iss: issuer, aud: `${issuer}/agents/summary-bot`, sub: "agent|release-bot", client_id: "release-bot", scope: "billing:refund", txn: "01J00000000000000000000000", jti: "01J00000000000000000000001", iat: w.now(), exp: w.now() + 45 },
+      claims: {
+        iss: issuer,
+        aud: `${issuer}/agents/summary-bot`,
+        sub: "agent|release-bot",
+        client_id: "release-bot",
+        scope: "billing:refund",
+        txn: "01J00000000000000000000000",
+        jti: "01J00000000000000000000001",
+        iat: w.now(),
+        exp: w.now() + 45,
+      },
     }),
 };
 
-const exchange = (subject: string, type: string) => w.post("/token", { grant_type: TOKEN_EXCHANGE, subject_token: subject, subject_token_type: type, actor_token: w.workload("summary-bot"), actor_token_type: JWT_TYPE, ...READ_INVOICE });
+const exchange = (subject: string, type: string) =>
+  w.post("/token", {
+    grant_type: TOKEN_EXCHANGE,
+    subject_token: subject,
+    subject_token_type: type,
+    actor_token: w.workload("summary-bot"),
+    actor_token_type: JWT_TYPE,
+    ...READ_INVOICE,
+  });
 const bearer = (method: string, path: string, token: string, body?: unknown): Promise<Answer> =>
   w.request(method, path, { headers: { authorization: `Bearer ${token}` }, ...(body === undefined ? {} : { body }) });
 
@@ -62,19 +117,40 @@ const PLACES: Record<string, (token: string) => Promise<Answer>> = {
   subjectAsJwt: (token) => exchange(token, JWT_TYPE),
   subjectAsTask: (token) => exchange(token, TASK_TYPE),
   actor: (token) => w.onBehalf("summary-bot", w.human(), { ...READ_INVOICE, actor_token: token }),
-  actorAsAccess: (token) => w.onBehalf("summary-bot", w.human(), { ...READ_INVOICE, actor_token: token, actor_token_type: ACCESS_TOKEN_TYPE }),
+  actorAsAccess: (token) =>
+    w.onBehalf("summary-bot", w.human(), { ...READ_INVOICE, actor_token: token, actor_token_type: ACCESS_TOKEN_TYPE }),
   clientAssertion: (token) =>
-    w.post("/token", { grant_type: TOKEN_EXCHANGE, subject_token: w.human(), subject_token_type: ID_TOKEN_TYPE, client_assertion: token, client_assertion_type: ASSERTION_TYPE, ...READ_INVOICE }),
+    w.post("/token", {
+      grant_type: TOKEN_EXCHANGE,
+      subject_token: w.human(),
+      subject_token_type: ID_TOKEN_TYPE,
+      client_assertion: token,
+      client_assertion_type: ASSERTION_TYPE,
+      ...READ_INVOICE,
+    }),
   spiffeAssertion: (token) =>
-    w.post("/token", { grant_type: "client_credentials", client_assertion: token, client_assertion_type: "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe", ...READ_INVOICE }),
+    w.post("/token", {
+      grant_type: "client_credentials",
+      client_assertion: token,
+      client_assertion_type: "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe",
+      ...READ_INVOICE,
+    }),
   assertion: (token) => w.post("/token", { grant_type: JWT_BEARER, assertion: token, ...READ_INVOICE }),
   assertionOfClient: (token) =>
-    w.post("/token", { grant_type: JWT_BEARER, assertion: token, client_assertion: w.privateKeyJwt(), client_assertion_type: ASSERTION_TYPE, ...READ_INVOICE }),
+    w.post("/token", {
+      grant_type: JWT_BEARER,
+      assertion: token,
+      client_assertion: w.privateKeyJwt(),
+      client_assertion_type: ASSERTION_TYPE,
+      ...READ_INVOICE,
+    }),
   introspected: (token) => w.introspect(token),
   introspectionSecret: (token) => w.introspect("t", { client_secret: token }),
-  introspectionAssertion: (token) => w.post("/introspect", { token: "t", client_assertion: token, client_assertion_type: ASSERTION_TYPE }),
+  introspectionAssertion: (token) =>
+    w.post("/introspect", { token: "t", client_assertion: token, client_assertion_type: ASSERTION_TYPE }),
   introspectionBearer: (token) => w.post("/introspect", { token: "t" }, { authorization: `Bearer ${token}` }),
-  tokenBearer: (token) => w.post("/token", { grant_type: "client_credentials", ...READ_INVOICE }, { authorization: `Bearer ${token}` }),
+  tokenBearer: (token) =>
+    w.post("/token", { grant_type: "client_credentials", ...READ_INVOICE }, { authorization: `Bearer ${token}` }),
   read: (token) => bearer("GET", "/v1/agents", token),
   kill: (token) => bearer("POST", "/v1/kill", token, { agent: "nobody", reason: "test" }),
   openTask: (token) => bearer("POST", "/v1/tasks", token, { purpose: "cross-use" }),
@@ -125,7 +201,7 @@ for (const [place, send] of Object.entries(PLACES)) {
       const isIn = isAccepted(place, answer);
       assert.equal(isIn, ACCEPTED[place]?.includes(kind) ?? false, label);
       if (isIn) continue;
-      assert.ok(answer.status >= 400 && answer.status < 500 || place === "introspected", label);
+      assert.ok((answer.status >= 400 && answer.status < 500) || place === "introspected", label);
       if (place === "introspected") assert.equal(answer.text, '{"active":false}', label);
       const isAboutScope = answer.body["error"] === "invalid_scope";
       assert.ok(!isAboutScope || PROVED[place]?.includes(kind), label);

@@ -1,6 +1,15 @@
 /** The ways into `POST /token` for a workload's token: a check that one of them has, its siblings must have too. */
 import assert from "node:assert/strict";
-import { ASSERTION_TYPE, ID_TOKEN_TYPE, JWT_BEARER, JWT_TYPE, TOKEN_EXCHANGE, type Answer, type Form, type World } from "../support/world.ts";
+import {
+  ASSERTION_TYPE,
+  ID_TOKEN_TYPE,
+  JWT_BEARER,
+  JWT_TYPE,
+  TOKEN_EXCHANGE,
+  type Answer,
+  type Form,
+  type World,
+} from "../support/world.ts";
 import { assertFace, granted, hops, refused, type Refusal } from "./refusals.ts";
 
 export const BILLING = "https://billing.acme.example";
@@ -41,10 +50,15 @@ export function doorsOf(w: World): readonly Door[] {
   const door = (name: string, error: Door["error"], form: (token: string) => Form): Door => ({
     name,
     error,
-    send: (token, more, { base = "", headers = {} } = {}) => w.post(`${base}/token`, { ...form(token), ...wanted, ...more }, headers),
+    send: (token, more, { base = "", headers = {} } = {}) =>
+      w.post(`${base}/token`, { ...form(token), ...wanted, ...more }, headers),
   });
   return [
-    door("subject_token", "invalid_request", (token) => ({ grant_type: TOKEN_EXCHANGE, subject_token: token, subject_token_type: JWT_TYPE })),
+    door("subject_token", "invalid_request", (token) => ({
+      grant_type: TOKEN_EXCHANGE,
+      subject_token: token,
+      subject_token_type: JWT_TYPE,
+    })),
     door("actor_token", "invalid_request", (token) => ({
       grant_type: TOKEN_EXCHANGE,
       subject_token: w.human("00u-door"),
@@ -76,7 +90,12 @@ export function everyDoor(w: World, doors: readonly Door[], base = ""): EveryDoo
       const [first, ...others] = [...doors.slice(turn), ...doors.slice(0, turn)];
       turn = (turn + 1) % doors.length;
       assert.ok(first);
-      await refused(w, { error: first.error, reason }, () => first.send(make(), {}, { base }), `${first.name}: ${label}`);
+      await refused(
+        w,
+        { error: first.error, reason },
+        () => first.send(make(), {}, { base }),
+        `${first.name}: ${label}`,
+      );
       const before = await hops(w);
       const answers = await Promise.all(others.map((door) => door.send(make(), {}, { base })));
       for (const [at, answer] of answers.entries()) {

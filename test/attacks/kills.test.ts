@@ -8,8 +8,13 @@ import { badToken, granted, refusedNow } from "./refusals.ts";
 
 /** Agents that are killed and not needed again. */
 const VICTIMS = Array.from({ length: 16 }, (_, i) => `victim-${i}`);
-const victimAgents = VICTIMS.map((name) => `\n  ${name}: { owner: dana@acme.example, trust: [{ issuer: cluster, claims: { sub: "system:serviceaccount:agents:${name}" } }] }`).join("");
-const victimGrants = VICTIMS.map((name) => `  - { agent: ${name}, resource: billing, actions: [read_invoice] }\n`).join("");
+const victimAgents = VICTIMS.map(
+  (name) =>
+    `\n  ${name}: { owner: dana@acme.example, trust: [{ issuer: cluster, claims: { sub: "system:serviceaccount:agents:${name}" } }] }`,
+).join("");
+const victimGrants = VICTIMS.map((name) => `  - { agent: ${name}, resource: billing, actions: [read_invoice] }\n`).join(
+  "",
+);
 const w = await chainWorld(
   { after },
   { trust: (issuers) => usualTrust(issuers).replace("\nresources:", `${victimAgents}\nresources:`) + victimGrants },
@@ -36,7 +41,10 @@ test("A-KILL-01 what a kill on one replica covers is refused on the others from 
         w.post(`${url}/introspect`, { token: bystander, client_id: "billing", client_secret: BILLING_SECRET }),
         w.post(`${url}/token`, exchangeOf(subject)),
         w.post(`${url}/token`, exchangeOf(w.workload(agent))),
-        w.request("POST", `${url}/v1/tasks`, { headers: { authorization: `Bearer ${w.workload(agent)}` }, body: { purpose: "x" } }),
+        w.request("POST", `${url}/v1/tasks`, {
+          headers: { authorization: `Bearer ${w.workload(agent)}` },
+          body: { purpose: "x" },
+        }),
       ]),
     );
     for (let i = 0; i < answers.length; i += 5) {
@@ -69,7 +77,10 @@ test("A-KILL-02 of a crowd of mints during the kill, no token works after its an
     isKilled = true;
     assert.equal(killed.status, 200, killed.text);
     await Promise.all(attackers);
-    assert.deepEqual(minted.filter((one) => one.startedAfter), []);
+    assert.deepEqual(
+      minted.filter((one) => one.startedAfter),
+      [],
+    );
     for (const { text } of minted) assert.equal(await w.isActive(text), false);
   }
 });
@@ -106,10 +117,19 @@ test("A-KILL-03 a mint that was held before it was decided is refused after the 
   // It waits for what it knows of its task: proved already, not yet decided. A replica that never saw this task has to read it.
   const { url } = await w.replica();
   const nodes = await holdLock(w.databaseUrl, "lock table ephor.nodes in access exclusive mode");
-  const mint = w.post(`${url}/token`, { ...exchangeOf(txn), subject_token_type: "urn:ephor:params:oauth:token-type:task", actor_token: w.workload(agent), actor_token_type: "urn:ietf:params:oauth:token-type:jwt" });
+  const mint = w.post(`${url}/token`, {
+    ...exchangeOf(txn),
+    subject_token_type: "urn:ephor:params:oauth:token-type:task",
+    actor_token: w.workload(agent),
+    actor_token_type: "urn:ietf:params:oauth:token-type:jwt",
+  });
   await nodes.waiting(1);
   const event = { id: "evt_held", type: "kill", decision: "granted", agent: "operator:test", body: "{}" };
-  await w.admin("select ephor.kill($1, $2, $3)", [w.now() * 1000, JSON.stringify({ id: "kill_held", actor: "operator:test", reason: "test", keys: [`agent:${agent}`] }), JSON.stringify(event)]);
+  await w.admin("select ephor.kill($1, $2, $3)", [
+    w.now() * 1000,
+    JSON.stringify({ id: "kill_held", actor: "operator:test", reason: "test", keys: [`agent:${agent}`] }),
+    JSON.stringify(event),
+  ]);
   await nodes.release();
   const answer = await mint;
   assert.deepEqual([answer.status, answer.body["error"]], [400, "invalid_request"], answer.text);
@@ -124,7 +144,10 @@ test("A-KILL-04 the kill of a chain takes all below it, on other agents too, and
   const otherBelow = granted(await w.redeem("summary-bot", otherGiven, READ_INVOICE));
   const killed = await w.kill({ txn });
   assert.equal(killed.status, 200, killed.text);
-  assert.deepEqual([await w.isActive(below), await w.isActive(own), await w.isActive(otherBelow)], [false, false, true]);
+  assert.deepEqual(
+    [await w.isActive(below), await w.isActive(own), await w.isActive(otherBelow)],
+    [false, false, true],
+  );
   await refusedNow(w, badToken("killed"), () => w.redeem("summary-bot", given, READ_INVOICE));
   await refusedNow(w, badToken("killed"), () => w.byHandle("summary-bot", txn, READ_INVOICE));
   await refusedNow(w, badToken("killed"), () => w.byHandle("triage-bot", txn, READ_INVOICE));
@@ -141,7 +164,9 @@ test("A-KILL-04 the kill of a hand-over takes the branch below it and leaves the
   const beside = granted(await w.redeem("summary-bot", sibling, READ_INVOICE));
   assert.equal((await w.kill({ jti: claimsOf(given).jti })).status, 200);
   assert.deepEqual([await w.isActive(below), await w.isActive(beside)], [false, true]);
-  await refusedNow(w, badToken("killed"), () => w.byHandle("summary-bot", `${txn}.${claimsOf(given).jti}`, READ_INVOICE));
+  await refusedNow(w, badToken("killed"), () =>
+    w.byHandle("summary-bot", `${txn}.${claimsOf(given).jti}`, READ_INVOICE),
+  );
   granted(await w.byHandle("summary-bot", `${txn}.${claimsOf(sibling).jti}`, READ_INVOICE));
   granted(await w.byHandle("triage-bot", txn, READ_INVOICE));
   // A hand-over that was killed before anybody used it never becomes a node.
@@ -157,11 +182,23 @@ test("A-KILL-08 a second kill is no error, an unknown id is one, and a kill that
   assert.equal((await w.kill({ agent })).status, 200);
   const live = await token("release-bot");
   const { jti, txn } = claimsOf(live);
-  for (const unknown of [{ agent: "nobody" }, { jti: "01J00000000000000000000000" }, { txn: "01J00000000000000000000000" }]) {
+  for (const unknown of [
+    { agent: "nobody" },
+    { jti: "01J00000000000000000000000" },
+    { txn: "01J00000000000000000000000" },
+  ]) {
     assert.equal((await w.kill(unknown)).status, 404, JSON.stringify(unknown));
     assert.equal((await w.kill({ jti, txn, ...unknown })).status, 404);
   }
-  for (const bad of [{}, { agent: [] }, { agent: "a b" }, { all: "yes" }, { jti: "x' or 1=1" }, { agent, for: "10m" }, { agent, __proto__x: 1 }]) {
+  for (const bad of [
+    {},
+    { agent: [] },
+    { agent: "a b" },
+    { all: "yes" },
+    { jti: "x' or 1=1" },
+    { agent, for: "10m" },
+    { agent, __proto__x: 1 },
+  ]) {
     const answer = await w.kill(bad);
     assert.ok(answer.status === 400 || answer.status === 422, `${JSON.stringify(bad)}: ${answer.status}`);
   }
@@ -176,8 +213,18 @@ test("A-KILL-08 only who may kill kills: no credentials, an agent's proof and a 
   const live = await token("release-bot");
   const body = { agent: "release-bot", reason: "mine" };
   const watcher = granted(await w.self("watch-bot", { resource: `${w.server.issuer}/v1`, scope: "ephor:read" }));
-  for (const [kind, bearer] of Object.entries({ nobody: undefined, workload: w.workload("release-bot"), own: live, human: w.human(), watcher, operator: `${w.operatorKey}x` })) {
-    const answer = await w.request("POST", "/v1/kill", { body, headers: bearer === undefined ? {} : { authorization: `Bearer ${bearer}` } });
+  for (const [kind, bearer] of Object.entries({
+    nobody: undefined,
+    workload: w.workload("release-bot"),
+    own: live,
+    human: w.human(),
+    watcher,
+    operator: `${w.operatorKey}x`,
+  })) {
+    const answer = await w.request("POST", "/v1/kill", {
+      body,
+      headers: bearer === undefined ? {} : { authorization: `Bearer ${bearer}` },
+    });
     assert.ok(answer.status === 401 || answer.status === 403, `${kind}: ${answer.status}`);
   }
   assert.equal(await w.isActive(live), true);
@@ -190,12 +237,18 @@ test("A-KILL-09 a killed agent with a fresh token of its platform gets nothing u
   granted(await w.self(agent, { token: human, ...READ_INVOICE }));
   assert.equal((await w.kill({ agent })).status, 200);
   await refusedNow(w, badToken("killed"), () => w.self(agent, READ_INVOICE));
-  const bearer = await w.request("POST", "/v1/tasks", { headers: { authorization: `Bearer ${w.workload(agent)}` }, body: { purpose: "x" } });
+  const bearer = await w.request("POST", "/v1/tasks", {
+    headers: { authorization: `Bearer ${w.workload(agent)}` },
+    body: { purpose: "x" },
+  });
   assert.equal(bearer.status, 401, bearer.text);
   const lifted = await restore(agent);
   assert.deepEqual([lifted.status, lifted.body["restored"]], [200, [agent]]);
   const rows = await w.admin("select type, decision, agent from ephor.events where id = $1", [lifted.body["event_id"]]);
-  assert.deepEqual(rows.map((row) => [row["type"], row["decision"]]), [["restore", "granted"]]);
+  assert.deepEqual(
+    rows.map((row) => [row["type"], row["decision"]]),
+    [["restore", "granted"]],
+  );
   assert.equal(await w.isActive(held), false);
   // The task that its earlier token opened is dead for ever; a new token opens a new one.
   await refusedNow(w, badToken("killed"), () => w.self(agent, { token: human, ...READ_INVOICE }));
@@ -203,11 +256,14 @@ test("A-KILL-09 a killed agent with a fresh token of its platform gets nothing u
 });
 
 test("A-KILL-09 a killed agent that authenticates as a client hears what a stranger hears (INV-26)", async () => {
-  const ask = (assertion: string): Promise<Answer> => w.post("/token", { grant_type: "client_credentials", ...asserted(assertion), ...READ_INVOICE });
+  const ask = (assertion: string): Promise<Answer> =>
+    w.post("/token", { grant_type: "client_credentials", ...asserted(assertion), ...READ_INVOICE });
   granted(await ask(w.privateKeyJwt()));
   assert.equal((await w.kill({ agent: "keyed-bot" })).status, 200);
   const killed = await refusedNow(w, { error: "invalid_client", reason: "killed" }, () => ask(w.privateKeyJwt()));
-  const stranger = await refusedNow(w, { error: "invalid_client", reason: "client_unknown" }, () => ask(w.privateKeyJwt({ iss: "nobody", sub: "nobody" })));
+  const stranger = await refusedNow(w, { error: "invalid_client", reason: "client_unknown" }, () =>
+    ask(w.privateKeyJwt({ iss: "nobody", sub: "nobody" })),
+  );
   assert.equal(killed.text, stranger.text);
   assert.equal((await restore("keyed-bot")).status, 200);
 });

@@ -13,7 +13,10 @@ import type { Mint } from "./bad-tokens.ts";
  * is refused with its signature is refused by the reader of the token alone.
  */
 export async function ownKey(w: World, use: "token" | "record"): Promise<{ kid: string; privateKey: KeyObject }> {
-  const kek = await openKek(`file:${join(w.data, "kek")}`, { readEnvironment: () => undefined, mayCreate: async () => false });
+  const kek = await openKek(`file:${join(w.data, "kek")}`, {
+    readEnvironment: () => undefined,
+    mayCreate: async () => false,
+  });
   const row = (await readKeys(w.db, 0)).find((each) => each.use === use && each.status === "active");
   if (row === undefined) throw new Error("no active key");
   const { kid, privateKey }: HeldKey = await openKey(createEnvelope({ kek }), row);

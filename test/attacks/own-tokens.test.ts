@@ -13,13 +13,28 @@ import { assertNothingLeaked, eventOf, granted, refusedNow } from "./refusals.ts
 const ELSEWHERE = "http://127.0.0.1:9";
 const w = await world({ after });
 
-const introspect = (token: string): Promise<Answer> => w.post("/introspect", { token, client_id: "billing", client_secret: BILLING_SECRET });
+const introspect = (token: string): Promise<Answer> =>
+  w.post("/introspect", { token, client_id: "billing", client_secret: BILLING_SECRET });
 /** A live token for `billing`, taken apart. */
-const billing = async (): Promise<Mint> => mintOfOurs(w, granted(await w.self("release-bot", { resource: BILLING, scope: "billing:read_invoice" })), ELSEWHERE);
+const billing = async (): Promise<Mint> =>
+  mintOfOurs(w, granted(await w.self("release-bot", { resource: BILLING, scope: "billing:read_invoice" })), ELSEWHERE);
 /** One for our own API. */
-const api = async (): Promise<Mint> => mintOfOurs(w, granted(await w.self("watch-bot", { resource: `${w.server.issuer}/v1`, scope: "ephor:audit" })), ELSEWHERE);
-const audit = (token: string): Promise<Answer> => w.request("GET", "/v1/audit?limit=1", { headers: { authorization: `Bearer ${token}` } });
-const handOver = async (): Promise<Mint> => mintOfOurs(w, granted(await w.self("release-bot", { resource: `${w.server.issuer}/agents/summary-bot`, scope: "billing:read_invoice" })), ELSEWHERE);
+const api = async (): Promise<Mint> =>
+  mintOfOurs(
+    w,
+    granted(await w.self("watch-bot", { resource: `${w.server.issuer}/v1`, scope: "ephor:audit" })),
+    ELSEWHERE,
+  );
+const audit = (token: string): Promise<Answer> =>
+  w.request("GET", "/v1/audit?limit=1", { headers: { authorization: `Bearer ${token}` } });
+const handOver = async (): Promise<Mint> =>
+  mintOfOurs(
+    w,
+    granted(
+      await w.self("release-bot", { resource: `${w.server.issuer}/agents/summary-bot`, scope: "billing:read_invoice" }),
+    ),
+    ELSEWHERE,
+  );
 const redeem = (token: string): Promise<Answer> =>
   w.post("/token", {
     grant_type: "urn:ietf:params:oauth:grant-type:token-exchange",
@@ -79,7 +94,9 @@ test("A-JWT-03 a token of ours by another algorithm than our keys have", async (
   const m = await billing();
   const rsa = generateKeyPairSync("rsa", { modulusLength: 2048 });
   for (const alg of ["RS256", "PS256", "EdDSA", "ES384"]) {
-    const input = [{ ...m.header, alg }, m.claims].map((part) => Buffer.from(JSON.stringify(part)).toString("base64url")).join(".");
+    const input = [{ ...m.header, alg }, m.claims]
+      .map((part) => Buffer.from(JSON.stringify(part)).toString("base64url"))
+      .join(".");
     await inactive(`${input}.${sign("sha256", Buffer.from(input), rsa.privateKey).toString("base64url")}`, alg);
     await inactive(`${input}.${unchanged(m).split(".")[2]}`, `${alg} with the signature of ES256`);
   }
@@ -87,14 +104,19 @@ test("A-JWT-03 a token of ours by another algorithm than our keys have", async (
 
 test("A-JWT-04 a token of ours has alg, typ and kid in its header and nothing else", async () => {
   const m = await billing();
-  for (const header of [{ ...m.header, x: "y" }, { ...m.header, nonce: "n" }, { typ: m.header["typ"], alg: "ES256" }]) {
+  for (const header of [
+    { ...m.header, x: "y" },
+    { ...m.header, nonce: "n" },
+    { typ: m.header["typ"], alg: "ES256" },
+  ]) {
     await inactive(signed(m.key, JSON.stringify(header), JSON.stringify(m.claims)), JSON.stringify(header).slice(-20));
   }
 });
 
 test("A-JWT-07 a token of ours that lives 60 seconds or longer is none, whoever signed it (INV-01)", async () => {
   const m = await billing();
-  for (const life of [60, 61, 3_600, 86_400 * 365]) await inactive(withClaims(m, { exp: Number(m.claims["iat"]) + life }), `${life} s`);
+  for (const life of [60, 61, 3_600, 86_400 * 365])
+    await inactive(withClaims(m, { exp: Number(m.claims["iat"]) + life }), `${life} s`);
   await inactive(withClaims(m, { iat: m.now + 6, exp: m.now + 45 }), "iat beyond the replicas' skew");
   await active(withClaims(m, { exp: Number(m.claims["iat"]) + 59 }), "59 s");
   await active(withClaims(m, { iat: m.now + 5, exp: m.now + 45 }), "a replica 5 s ahead");
@@ -117,7 +139,11 @@ test("A-JWT-11 a token of ours of more than 8 KiB (CONTRACT §5)", async () => {
   const m = await billing();
   const sized = (bytes: number): string => {
     const length = Math.floor(((bytes - withClaims(m, { x: "" }).length) * 3) / 4);
-    return [1, 0, -1, -2].map((more) => withClaims(m, { x: "x".repeat(length + more) })).find((token) => token.length <= bytes) ?? "";
+    return (
+      [1, 0, -1, -2]
+        .map((more) => withClaims(m, { x: "x".repeat(length + more) }))
+        .find((token) => token.length <= bytes) ?? ""
+    );
   };
   await inactive(sized(8_195), "more than 8 KiB");
   await active(sized(8_192), "8 KiB");
@@ -128,8 +154,15 @@ test("A-JWT-11 a token of ours of more than 8 KiB (CONTRACT §5)", async () => {
 test("A-JWT-12 a token of ours whose claims have other types than we write, or are missing", async () => {
   const m = await billing();
   const wrong: Record<string, readonly unknown[]> = {
-    aud: [[BILLING], 1, null], client_id: [undefined, 1, "", null], scope: [undefined, 1, ["billing:read_invoice"], ""], txn: [undefined, 1, ""], jti: [undefined, 1, ""],
-    purpose: [1, "", null], act: [1, "agent|x", [], null, {}, { sub: 1 }, { sub: "a", exp: 1, act: "x" }], cnf: [1, null, {}, { jkt: 1 }, { jkt: "short" }, { jwk: {} }, []], once: [false, 1, "true", null],
+    aud: [[BILLING], 1, null],
+    client_id: [undefined, 1, "", null],
+    scope: [undefined, 1, ["billing:read_invoice"], ""],
+    txn: [undefined, 1, ""],
+    jti: [undefined, 1, ""],
+    purpose: [1, "", null],
+    act: [1, "agent|x", [], null, {}, { sub: 1 }, { sub: "a", exp: 1, act: "x" }],
+    cnf: [1, null, {}, { jkt: 1 }, { jkt: "short" }, { jwk: {} }, []],
+    once: [false, 1, "true", null],
   };
   for (const [claim, values] of Object.entries(wrong)) {
     for (const value of values) await inactive(withClaims(m, { [claim]: value }), `${claim} ${JSON.stringify(value)}`);
@@ -143,18 +176,53 @@ test("A-JWT-13 what else we sign, and what others sign in our name, is no access
   const m = await billing();
   const record = await ownKey(w, "record");
   const typed = (typ: unknown): string => signed(m.key, JSON.stringify({ ...m.header, typ }), JSON.stringify(m.claims));
-  for (const typ of ["txntoken+jwt", "token-introspection+jwt", "secevent+jwt", "ephor-feed+jwt", "ephor-receipt+jwt", "ephor-approval+jwt", "ephor-head+jwt", "JWT", "jwt", "id_token+jwt", undefined, "", "at", "at+jwt ", 1, null]) {
+  for (const typ of [
+    "txntoken+jwt",
+    "token-introspection+jwt",
+    "secevent+jwt",
+    "ephor-feed+jwt",
+    "ephor-receipt+jwt",
+    "ephor-approval+jwt",
+    "ephor-head+jwt",
+    "JWT",
+    "jwt",
+    "id_token+jwt",
+    undefined,
+    "",
+    "at",
+    "at+jwt ",
+    1,
+    null,
+  ]) {
     await inactive(typed(typ), String(typ));
   }
-  const byRecordKey = signed(record.privateKey, JSON.stringify({ ...m.header, kid: record.kid }), JSON.stringify(m.claims));
+  const byRecordKey = signed(
+    record.privateKey,
+    JSON.stringify({ ...m.header, kid: record.kid }),
+    JSON.stringify(m.claims),
+  );
   await inactive(byRecordKey, "by a record key");
-  await inactive(signed(record.privateKey, JSON.stringify(m.header), JSON.stringify(m.claims)), "by a record key under a token key's name");
-  const answer = await w.post("/introspect", { token: unchanged(m), client_id: "billing", client_secret: BILLING_SECRET }, { accept: "application/token-introspection+jwt" });
+  await inactive(
+    signed(record.privateKey, JSON.stringify(m.header), JSON.stringify(m.claims)),
+    "by a record key under a token key's name",
+  );
+  const answer = await w.post(
+    "/introspect",
+    { token: unchanged(m), client_id: "billing", client_secret: BILLING_SECRET },
+    { accept: "application/token-introspection+jwt" },
+  );
   await inactive(answer.text, "an introspection answer");
   await inactive(w.workload("release-bot"), "a workload's token");
   await inactive(w.human(), "a human's token");
   const outsider = w.workloads.key({ algorithm: "ES256" });
-  await inactive(signed(createPrivateKey({ key: outsider.privateJwk, format: "jwk" }), JSON.stringify({ ...m.header, kid: outsider.kid }), JSON.stringify(m.claims)), "our claims by a trusted issuer's key");
+  await inactive(
+    signed(
+      createPrivateKey({ key: outsider.privateJwk, format: "jwk" }),
+      JSON.stringify({ ...m.header, kid: outsider.kid }),
+      JSON.stringify(m.claims),
+    ),
+    "our claims by a trusted issuer's key",
+  );
   await active(typed("application/at+jwt"), "RFC 9068 §2.1");
 });
 
@@ -167,7 +235,14 @@ test("A-JWT-14 a token with a key's name that is none of ours, also by the wrong
 
 test("A-JWT-18 a token for another resource, or to nobody's knowledge, is inactive for this one", async () => {
   const m = await billing();
-  for (const aud of ["https://ledger.acme.example", "billing", "ledger", w.server.issuer, `${w.server.issuer}/agents/release-bot`, `${w.server.issuer}/v1`]) {
+  for (const aud of [
+    "https://ledger.acme.example",
+    "billing",
+    "ledger",
+    w.server.issuer,
+    `${w.server.issuer}/agents/release-bot`,
+    `${w.server.issuer}/v1`,
+  ]) {
     await inactive(withClaims(m, { aud }), aud);
   }
   await unauthorized(unchanged(m), "a token for billing at our API");
@@ -189,7 +264,9 @@ test("INV-29 who is refused at /v1 is recorded with the reason, as at the OAuth 
   for (const [reason, make] of made) {
     w.clock.advance(61);
     const token = make(await api());
-    const answer = await w.request("GET", "/v1/audit?limit=1", { headers: token === "" ? {} : { authorization: `Bearer ${token}` } });
+    const answer = await w.request("GET", "/v1/audit?limit=1", {
+      headers: token === "" ? {} : { authorization: `Bearer ${token}` },
+    });
     assert.equal(answer.status, 401, reason);
     const event = await eventOf(w, answer, reason);
     assert.deepEqual([event.decision, event.reason], ["refused", reason]);

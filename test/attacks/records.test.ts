@@ -17,7 +17,11 @@ let network = 0;
 const pathOf = (route: Route, name = "zzz"): string =>
   route.path.replace("{name}", name).replace("{txn}", UNKNOWN).replace("{id}", UNKNOWN);
 
-function ask(route: Route, authorization: string | undefined, o: { body?: unknown; path?: string } = {}): Promise<Answer> {
+function ask(
+  route: Route,
+  authorization: string | undefined,
+  o: { body?: unknown; path?: string } = {},
+): Promise<Answer> {
   network += 1;
   return w.request(route.method, o.path ?? pathOf(route), {
     headers: { "x-forwarded-for": `10.200.${network}.1`, ...(authorization === undefined ? {} : { authorization }) },
@@ -26,7 +30,10 @@ function ask(route: Route, authorization: string | undefined, o: { body?: unknow
 }
 
 /** The one row of an answer, well formed. */
-async function row(answer: Answer, label: string): Promise<{ decision: string; reason: string | null; agent: string | null; body: Record<string, unknown> }> {
+async function row(
+  answer: Answer,
+  label: string,
+): Promise<{ decision: string; reason: string | null; agent: string | null; body: Record<string, unknown> }> {
   const event = await eventOf(w, answer, label);
   const body = JSON.parse(event.body) as Record<string, unknown>;
   assert.equal(body["requestId"], answer.headers.get("x-request-id"), label);
@@ -39,7 +46,10 @@ async function row(answer: Answer, label: string): Promise<{ decision: string; r
   return { ...event, body };
 }
 
-async function refusedRow(answer: Answer, label: string): Promise<{ reason: string | null; agent: string | null; body: Record<string, unknown> }> {
+async function refusedRow(
+  answer: Answer,
+  label: string,
+): Promise<{ reason: string | null; agent: string | null; body: Record<string, unknown> }> {
   const event = await row(answer, label);
   assert.equal(event.decision, "refused", label);
   return event;
@@ -48,7 +58,12 @@ async function refusedRow(answer: Answer, label: string): Promise<{ reason: stri
 test("INV-29 every guarded route records whoever does not prove himself, once, with reason and route", async () => {
   assert.ok(guarded.length > 20);
   for (const route of guarded) {
-    for (const [kind, authorization] of Object.entries({ nobody: undefined, garbage: "Bearer garbage", key: `Bearer ${w.operatorKey}x`, basic: "Basic eDp5" })) {
+    for (const [kind, authorization] of Object.entries({
+      nobody: undefined,
+      garbage: "Bearer garbage",
+      key: `Bearer ${w.operatorKey}x`,
+      basic: "Basic eDp5",
+    })) {
       const label = `${route.method} ${route.path} ${kind}`;
       const answer = await ask(route, authorization);
       assert.equal(answer.status, 401, `${label}: ${answer.text}`);
@@ -85,14 +100,20 @@ test("INV-29 an agent at its own routes is recorded by its name, also when what 
     }
   }
   assert.equal((await w.kill({ agent: "lonely-bot" })).status, 200);
-  const killed = await ask(guarded.find((one) => one.path === "/v1/tasks") as Route, `Bearer ${w.workload("lonely-bot")}`);
+  const killed = await ask(
+    guarded.find((one) => one.path === "/v1/tasks") as Route,
+    `Bearer ${w.workload("lonely-bot")}`,
+  );
   const event = await refusedRow(killed, "killed");
   assert.deepEqual([event.reason, event.agent], ["killed", "lonely-bot"]);
 });
 
 test("INV-29 whatever an operator changes is one row with his name and the request's id", async () => {
   const held = claimsOf(await w.self("release-bot", READ_INVOICE));
-  const agent = { owner: "dana@acme.example", trust: [{ issuer: "cluster", claims: { sub: "system:serviceaccount:agents:new" } }] };
+  const agent = {
+    owner: "dana@acme.example",
+    trust: [{ issuer: "cluster", claims: { sub: "system:serviceaccount:agents:new" } }],
+  };
   const changes: [string, string, unknown, string][] = [
     ["PUT", "/v1/agents/new-bot", agent, "trust.apply"],
     ["PUT", "/v1/agents/new-bot/status", { status: "suspended", reason: "test" }, "agent.status"],
@@ -115,11 +136,14 @@ test("INV-29 whatever an operator changes is one row with his name and the reque
 });
 
 test("INV-29 an agent that manages trust and reaches for its own rights is refused under its name", async () => {
-  await w.apply(`agents:
+  await w.apply(
+    `agents:
   clerk: { owner: dana@acme.example, trust: [{ issuer: cluster, claims: { sub: "system:serviceaccount:agents:clerk" } }] }
 grants:
   - { agent: clerk, resource: ephor, actions: [trust] }
-`, "clerk.yaml");
+`,
+    "clerk.yaml",
+  );
   const clerk = granted(await w.self("clerk", { resource: `${w.server.issuer}/v1`, scope: "ephor:trust" }));
   const put = (name: string, body: unknown): Promise<Answer> =>
     w.request("PUT", `/v1/grants/${name}`, { headers: { authorization: `Bearer ${clerk}` }, body });
@@ -129,7 +153,13 @@ grants:
     "select type, decision, agent from ephor.events where strpos(body, $1) > 0 order by id",
     [`"requestId":"${own.headers.get("x-request-id")}"`],
   );
-  assert.deepEqual(rows.map((event) => [event.type, event.decision, event.agent]), [["admin.request", "granted", "clerk"], ["trust.apply", "refused", "clerk"]]);
+  assert.deepEqual(
+    rows.map((event) => [event.type, event.decision, event.agent]),
+    [
+      ["admin.request", "granted", "clerk"],
+      ["trust.apply", "refused", "clerk"],
+    ],
+  );
   const other = await put("theirs", { agent: "release-bot", resource: "billing", actions: ["refund"] });
   assert.equal(other.status, 201, other.text);
 });
@@ -140,22 +170,39 @@ test("INV-29 the OAuth endpoints record grants and refusals with agent, subject,
   const { jti, txn } = claimsOf(issued);
   assert.equal(event.decision, "granted");
   const { agent, sub, resource, path } = event.body;
-  assert.deepEqual({ agent, sub, resource, path, jti: event.body["jti"], txn: event.body["txn"] }, { agent: "triage-bot", sub: "okta|h29", resource: "billing", path: ["triage-bot"], jti, txn });
+  assert.deepEqual(
+    { agent, sub, resource, path, jti: event.body["jti"], txn: event.body["txn"] },
+    { agent: "triage-bot", sub: "okta|h29", resource: "billing", path: ["triage-bot"], jti, txn },
+  );
 
-  const refused = await refusedRow(await w.onBehalf("triage-bot", w.human("h29"), { audience: "ledger", scope: "ledger:write" }), "scope");
-  assert.deepEqual([refused.agent, refused.body["sub"], refused.body["scope"], refused.body["jti"]], ["triage-bot", "okta|h29", "ledger:write", undefined]);
+  const refused = await refusedRow(
+    await w.onBehalf("triage-bot", w.human("h29"), { audience: "ledger", scope: "ledger:write" }),
+    "scope",
+  );
+  assert.deepEqual(
+    [refused.agent, refused.body["sub"], refused.body["scope"], refused.body["jti"]],
+    ["triage-bot", "okta|h29", "ledger:write", undefined],
+  );
   await w.kill({ jti });
   const live = granted(await w.self("release-bot", READ_INVOICE));
-  assert.equal((await refusedRow(await w.introspect(live, { client_secret: "wrong" }), "introspect")).reason, "client_secret_wrong");
+  assert.equal(
+    (await refusedRow(await w.introspect(live, { client_secret: "wrong" }), "introspect")).reason,
+    "client_secret_wrong",
+  );
   const revoked = await w.post("/revoke", { token: live, client_id: "billing", client_secret: BILLING_SECRET });
   const revocation = await row(revoked, "revoke");
-  assert.deepEqual([revocation.decision, revocation.body["type"], revocation.body["jti"]], ["granted", "token.revoke", claimsOf(live).jti]);
+  assert.deepEqual(
+    [revocation.decision, revocation.body["type"], revocation.body["jti"]],
+    ["granted", "token.revoke", claimsOf(live).jti],
+  );
   const byAgent = await refusedRow(await w.post("/introspect", { ...asserted(w.workload("billing-svc")) }), "no token");
   assert.deepEqual([byAgent.reason, byAgent.agent], ["parameter_missing", "billing-svc"]);
 });
 
 test("INV-29 no row holds a token, and each is in a stream without a gap", async () => {
   await assertNothingLeaked(w);
-  const gaps = await w.admin("select stream from ephor.events group by stream having count(*) <> max(seq) or min(seq) <> 1");
+  const gaps = await w.admin(
+    "select stream from ephor.events group by stream having count(*) <> max(seq) or min(seq) <> 1",
+  );
   assert.deepEqual(gaps, []);
 });

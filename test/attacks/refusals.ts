@@ -78,7 +78,8 @@ export function assertFace(answer: Answer, expected: Omit<Refusal, "reason"> & {
   const { headers, text, body } = answer;
   assert.equal(answer.status, status, `${label}: ${text}`);
   assert.equal(body["error"], error, `${label}: ${text}`);
-  if (error === "invalid_client") assert.match(headers.get("www-authenticate") ?? "", /^(Basic|Bearer|DPoP) realm=/, label);
+  if (error === "invalid_client")
+    assert.match(headers.get("www-authenticate") ?? "", /^(Basic|Bearer|DPoP) realm=/, label);
   assert.match(headers.get("content-type") ?? "", /^application\/json/, label);
   assert.equal(headers.get("cache-control"), "no-store", label);
   assert.equal(headers.get("access-control-allow-origin"), null, label);
@@ -158,7 +159,9 @@ export async function raw(url: string, request: string | Buffer): Promise<Answer
 function readAnswer(octets: string): Answer {
   const [head = "", text = ""] = octets.split("\r\n\r\n", 2);
   const [statusLine = "", ...lines] = head.split("\r\n");
-  const headers = new Headers(lines.map((line): [string, string] => [line.slice(0, line.indexOf(":")), line.slice(line.indexOf(":") + 1).trim()]));
+  const headers = new Headers(
+    lines.map((line): [string, string] => [line.slice(0, line.indexOf(":")), line.slice(line.indexOf(":") + 1).trim()]),
+  );
   let body: Record<string, unknown> = {};
   try {
     body = JSON.parse(text) as Record<string, unknown>;
@@ -169,7 +172,11 @@ function readAnswer(octets: string): Answer {
 }
 
 /** A request head and body for {@link raw}; the connection ends with the answer. */
-export function message(method: string, target: string, o: { headers?: readonly (readonly [string, string])[]; body?: string | Buffer } = {}): Buffer {
+export function message(
+  method: string,
+  target: string,
+  o: { headers?: readonly (readonly [string, string])[]; body?: string | Buffer } = {},
+): Buffer {
   const body = Buffer.from(o.body ?? "");
   const lines = [
     `${method} ${target} HTTP/1.1`,

@@ -19,7 +19,10 @@ const w = await chainWorld(
     trust: (issuers) =>
       usualTrust(issuers)
         .replace("identifies: humans, internal: true }", "identifies: humans, internal: true, subject_max_age: 8h }")
-        .replace("keys: [AGENT_KEY]", 'keys: [AGENT_KEY]\n    trust: [{ issuer: cluster, claims: { sub: "system:serviceaccount:agents:keyed-bot" } }]')
+        .replace(
+          "keys: [AGENT_KEY]",
+          'keys: [AGENT_KEY]\n    trust: [{ issuer: cluster, claims: { sub: "system:serviceaccount:agents:keyed-bot" } }]',
+        )
         .replace(
           "\ngrants:",
           `
@@ -35,15 +38,19 @@ grants:
 const openTask = (bearer: string, body: object = {}): Promise<Answer> =>
   w.request("POST", "/v1/tasks", { headers: { authorization: `Bearer ${bearer}` }, body: { purpose: "x", ...body } });
 const atEphor = async (agent: string, scope: string): Promise<string> =>
-  granted(await w.post("/token", {
-    grant_type: "client_credentials",
-    ...asserted(agent === "keyed-bot" ? w.privateKeyJwt() : w.workload(agent)),
-    resource: `${w.server.issuer}/v1`,
-    scope,
-  }));
+  granted(
+    await w.post("/token", {
+      grant_type: "client_credentials",
+      ...asserted(agent === "keyed-bot" ? w.privateKeyJwt() : w.workload(agent)),
+      resource: `${w.server.issuer}/v1`,
+      scope,
+    }),
+  );
 const { port, hostname } = new URL(w.url);
 const killKeys = async (token: string): Promise<string[]> => {
-  const [row] = await w.admin<{ kill_keys: string[] }>("select kill_keys from ephor.hops where jti = $1", [claimsOf(token).jti]);
+  const [row] = await w.admin<{ kill_keys: string[] }>("select kill_keys from ephor.hops where jti = $1", [
+    claimsOf(token).jti,
+  ]);
   return row?.kill_keys ?? [];
 };
 
@@ -76,7 +83,9 @@ test("strangers who sent their forms slowly kept everybody from the token endpoi
   const crowd = Array.from({ length: 2_100 }, () => {
     const socket = connect(Number(port), hostname);
     socket.on("error", () => {});
-    socket.write("POST /token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 10\r\n\r\n");
+    socket.write(
+      "POST /token HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 10\r\n\r\n",
+    );
     return socket;
   });
   try {
@@ -146,7 +155,8 @@ test("a kill whose receipt took long to draw up was not done at all", async () =
 
 test("a holder that revoked its token over and over held up the gate and the kills of operators", async () => {
   const token = granted(await w.self("release-bot", READ_INVOICE));
-  const epoch = async (): Promise<number> => Number((await w.admin<{ epoch: string }>("select epoch from ephor.gate"))[0]?.epoch);
+  const epoch = async (): Promise<number> =>
+    Number((await w.admin<{ epoch: string }>("select epoch from ephor.gate"))[0]?.epoch);
   const before = await epoch();
   const assertion = asserted(w.workload("release-bot"));
   const answers = await Promise.all(Array.from({ length: 40 }, () => w.post("/revoke", { token, ...assertion })));
@@ -160,15 +170,27 @@ test("A-KILL-03 on a database whose default is repeatable read, a mint that wait
   const { url } = await w.replica();
   await w.admin(`alter database ${row?.name} reset default_transaction_isolation`);
   const mint = (): Promise<Answer> =>
-    w.post(`${url}/token`, { grant_type: TOKEN_EXCHANGE, subject_token: w.workload("summary-bot"), subject_token_type: JWT_TYPE, ...READ_INVOICE });
+    w.post(`${url}/token`, {
+      grant_type: TOKEN_EXCHANGE,
+      subject_token: w.workload("summary-bot"),
+      subject_token_type: JWT_TYPE,
+      ...READ_INVOICE,
+    });
   await mint();
   const client = new pg.Client({ connectionString: w.databaseUrl });
   await client.connect();
   const gate = await holdGate(w.databaseUrl);
-  const held = w.post(`${url}/token`, { grant_type: TOKEN_EXCHANGE, subject_token: w.workload("release-bot"), subject_token_type: JWT_TYPE, ...READ_INVOICE });
+  const held = w.post(`${url}/token`, {
+    grant_type: TOKEN_EXCHANGE,
+    subject_token: w.workload("release-bot"),
+    subject_token_type: JWT_TYPE,
+    ...READ_INVOICE,
+  });
   await gate.waiting(1);
   // What a kill writes, before the lock that the mint waits for is released.
-  await client.query("insert into ephor.dead_keys (key, position, active, kill_id) values ('agent:release-bot', (select epoch from ephor.gate) + 1, true, 'test')");
+  await client.query(
+    "insert into ephor.dead_keys (key, position, active, kill_id) values ('agent:release-bot', (select epoch from ephor.gate) + 1, true, 'test')",
+  );
   await gate.release();
   const answer = await held;
   await client.query("delete from ephor.dead_keys where kill_id = 'test'");
@@ -190,7 +212,8 @@ test("a human's task was opened for longer than subject_max_age after his sign-i
 test("a suspended agent opened tasks by a token of ours that it still had, and one whose task was over did too", async () => {
   const token = await atEphor("watch-bot", "ephor:read");
   assert.equal((await openTask(token)).status, 201);
-  const status = (value: string): Promise<Answer> => w.operator("PUT", "/v1/agents/watch-bot/status", { status: value, reason: "test" });
+  const status = (value: string): Promise<Answer> =>
+    w.operator("PUT", "/v1/agents/watch-bot/status", { status: value, reason: "test" });
   assert.equal((await status("suspended")).status, 200);
   assert.equal((await openTask(token)).status, 401);
   assert.equal((await status("active")).status, 200);
@@ -204,12 +227,14 @@ test("a suspended agent opened tasks by a token of ours that it still had, and o
 });
 
 test("a purpose with control characters got into tokens by way of /v1/tasks", async () => {
-  for (const purpose of ["a\nb", "a\u001b[31mb", "a\u0085b"]) assert.equal((await openTask(w.workload("release-bot"), { purpose })).status, 400);
+  for (const purpose of ["a\nb", "a\u001b[31mb", "a\u0085b"])
+    assert.equal((await openTask(w.workload("release-bot"), { purpose })).status, 400);
   assert.equal((await openTask(w.workload("release-bot"), { purpose: "größe: ✓" })).status, 201);
 });
 
 test("a transaction token carried what nobody had granted: observed resources, and conditions that only our proxy can judge", async () => {
-  const ask = (agent: string, scope: string): Promise<Answer> => w.self(agent, { requested_token_type: TXN_TYPE, audience: DOMAIN, scope });
+  const ask = (agent: string, scope: string): Promise<Answer> =>
+    w.self(agent, { requested_token_type: TXN_TYPE, audience: DOMAIN, scope });
   const scopeError = (reason: "scope_not_granted" | "condition_error") => ({ error: "invalid_scope", reason }) as const;
   await refusedNow(w, scopeError("scope_not_granted"), () => ask("lonely-bot", "watched:anything"));
   await refusedNow(w, scopeError("condition_error"), () => ask("release-bot", "guarded:close"));
@@ -220,14 +245,21 @@ test("a transaction token carried what nobody had granted: observed resources, a
 });
 
 test("a kill of a resource did not reach transaction tokens for it", async () => {
-  const ask = (): Promise<Answer> => w.self("release-bot", { requested_token_type: TXN_TYPE, audience: DOMAIN, scope: "billing:read_invoice guarded:open" });
+  const ask = (): Promise<Answer> =>
+    w.self("release-bot", {
+      requested_token_type: TXN_TYPE,
+      audience: DOMAIN,
+      scope: "billing:read_invoice guarded:open",
+    });
   const keys = await killKeys(granted(await ask()));
   assert.ok(keys.includes("resource:billing") && keys.includes("resource:guarded"), keys.join());
 });
 
 test("a kill of an owner missed chains below agents that he took over after their places were made", async () => {
   await w.apply(owned("dana@acme.example"), "owned.yaml");
-  const given = granted(await w.onBehalf("first", w.human(), { resource: w.agentAudience("second"), scope: "billing:read_invoice" }));
+  const given = granted(
+    await w.onBehalf("first", w.human(), { resource: w.agentAudience("second"), scope: "billing:read_invoice" }),
+  );
   granted(await w.redeem("second", given, READ_INVOICE));
   await w.apply(owned("eve@acme.example"), "owned.yaml");
   const { txn, jti } = claimsOf(given);
@@ -268,11 +300,17 @@ test("INV-29 an agent that had proved itself was refused without a trace of its 
   const human = w.human("choosy", { may_act: { sub: "nobody" } });
   const given = await w.handed();
   for (let round = 0; round < 2; round++) {
-    const byMayAct = await refusedNow(w, badToken("may_act_mismatch"), () => w.onBehalf("triage-bot", human, READ_INVOICE));
+    const byMayAct = await refusedNow(w, badToken("may_act_mismatch"), () =>
+      w.onBehalf("triage-bot", human, READ_INVOICE),
+    );
     assert.equal((await eventOf(w, byMayAct)).agent, "triage-bot");
-    const notIts = await refusedNow(w, badToken("subject_not_addressed"), () => w.redeem("triage-bot", given, READ_INVOICE));
+    const notIts = await refusedNow(w, badToken("subject_not_addressed"), () =>
+      w.redeem("triage-bot", given, READ_INVOICE),
+    );
     assert.equal((await eventOf(w, notIts)).agent, "triage-bot");
-    const stranger = await refusedNow(w, badToken("task_not_member"), () => w.byHandle("lonely-bot", claimsOf(given).txn, READ_INVOICE));
+    const stranger = await refusedNow(w, badToken("task_not_member"), () =>
+      w.byHandle("lonely-bot", claimsOf(given).txn, READ_INVOICE),
+    );
     assert.equal((await eventOf(w, stranger)).agent, "lonely-bot");
   }
 });
@@ -292,7 +330,8 @@ test("after a hand-over's end its revocation was answered 200, and the work went
 });
 
 test("a human whose sub was longer than an index takes brought a 500, and delayed everybody in his batch", async () => {
-  const ask = (sub: string): Promise<Answer> => w.onBehalf("triage-bot", w.human(sub, { email: "a@acme.example" }), READ_INVOICE);
+  const ask = (sub: string): Promise<Answer> =>
+    w.onBehalf("triage-bot", w.human(sub, { email: "a@acme.example" }), READ_INVOICE);
   // Not to be compressed: characters that do not repeat.
   const long = Array.from({ length: 1_400 }, (_, i) => String.fromCodePoint(0x4e00 + ((i * 7_919) % 20_000))).join("");
   await refusedNow(w, badToken("token_claim_type"), () => ask(long));
@@ -303,7 +342,9 @@ test("a grant that was recorded while its connection broke was on the record as 
   const gate = await holdGate(w.databaseUrl);
   const mint = w.self("release-bot", READ_INVOICE);
   await gate.waiting(1);
-  await w.admin("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'ephor gate' and wait_event_type = 'Lock'");
+  await w.admin(
+    "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name = 'ephor gate' and wait_event_type = 'Lock'",
+  );
   assert.equal((await mint).status, 503);
   await gate.release();
   const deadline = performance.now() + 3_000;
@@ -317,6 +358,7 @@ test("a grant that was recorded while its connection broke was on the record as 
 function owned(owner: string): string {
   const agent = (name: string, of: string): string =>
     `  ${name}: { owner: ${of}, trust: [{ issuer: cluster, claims: { sub: "system:serviceaccount:agents:${name}" } }] }\n`;
-  const grant = (name: string): string => `  - { agent: ${name}, resource: billing, actions: [read_invoice], on_behalf_of: { issuer: okta } }\n`;
+  const grant = (name: string): string =>
+    `  - { agent: ${name}, resource: billing, actions: [read_invoice], on_behalf_of: { issuer: okta } }\n`;
   return `agents:\n${agent("first", owner)}${agent("second", "sam@acme.example")}grants:\n${grant("first")}${grant("second")}  - { agent: first, delegate_to: [second] }\n`;
 }

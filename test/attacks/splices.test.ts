@@ -10,8 +10,14 @@ import { badToken, granted, refused, refusedNow } from "./refusals.ts";
 const w = await chainWorld({ after });
 const BILLING_HASH = `sha256:${createHash("sha256").update(BILLING_SECRET).digest("hex")}`;
 const agents = (...names: string[]): string =>
-  names.map((name) => `  ${name}: { owner: dana@acme.example, trust: [{ issuer: cluster, claims: { sub: "system:serviceaccount:agents:${name}" } }] }\n`).join("");
-const onBehalf = (agent: string, what: string): string => `  - { agent: ${agent}, ${what}, on_behalf_of: { issuer: okta } }\n`;
+  names
+    .map(
+      (name) =>
+        `  ${name}: { owner: dana@acme.example, trust: [{ issuer: cluster, claims: { sub: "system:serviceaccount:agents:${name}" } }] }\n`,
+    )
+    .join("");
+const onBehalf = (agent: string, what: string): string =>
+  `  - { agent: ${agent}, ${what}, on_behalf_of: { issuer: okta } }\n`;
 const READS = "resource: billing, actions: [read_invoice]";
 /** Gives of `first-<n>` and `second-<n>`, the first of which hands over to the second. */
 const pair = (n: string): string =>
@@ -56,7 +62,8 @@ test("a resource that is removed and added again accepts nothing issued for the 
     `resources:\n  books: { resource: "https://books.acme.example", actions: [read], introspection: { agent: billing-svc } }\ngrants:\n  - { agent: release-bot, resource: books, actions: [read] }\n${extra}`;
   await w.apply(resource(), "books.yaml");
   const asker = asserted(w.workload("billing-svc"));
-  const isActive = async (token: string): Promise<unknown> => (await w.post("/introspect", { token, ...asker })).body["active"];
+  const isActive = async (token: string): Promise<unknown> =>
+    (await w.post("/introspect", { token, ...asker })).body["active"];
   const old = granted(await w.self("release-bot", { audience: "books", scope: "books:read" }));
   assert.equal(await isActive(old), true);
   assert.equal((await w.operator("POST", "/v1/apply", { source: "books.yaml", file: "grants: []\n" })).status, 200);
@@ -70,13 +77,16 @@ test("a grant that anybody on the path loses, or his suspension, refuses those b
   const given = granted(await w.onBehalf("first-b", w.human(), to("second-b")));
   granted(await w.redeem("second-b", given, READ_INVOICE));
   const handle = `${claimsOf(given).txn}.${claimsOf(given).jti}`;
-  const status = (value: string): Promise<Answer> => w.operator("PUT", "/v1/agents/first-b/status", { status: value, reason: "test" });
+  const status = (value: string): Promise<Answer> =>
+    w.operator("PUT", "/v1/agents/first-b/status", { status: value, reason: "test" });
   assert.equal((await status("suspended")).status, 200);
   await refusedNow(w, badToken("agent_suspended"), () => w.byHandle("second-b", handle, READ_INVOICE));
   assert.equal((await status("active")).status, 200);
   granted(await w.byHandle("second-b", handle, READ_INVOICE));
   await w.apply(pair("b").replace(onBehalf("first-b", READS), ""), "b.yaml");
-  await refusedNow(w, { error: "invalid_scope", reason: "scope_not_granted" }, () => w.byHandle("second-b", handle, READ_INVOICE));
+  await refusedNow(w, { error: "invalid_scope", reason: "scope_not_granted" }, () =>
+    w.byHandle("second-b", handle, READ_INVOICE),
+  );
   await w.apply(pair("b"), "b.yaml");
   granted(await w.byHandle("second-b", handle, READ_INVOICE));
 });
@@ -96,16 +106,27 @@ test("trust that changed between the proof and the decision counts as it is now"
   };
   const without = (): Promise<void> => w.apply(pair("c").replace(onBehalf("first-c", READS), ""), "c.yaml");
   const patient = { withinMs: 5_000 };
-  await refusedNow(w, { error: "invalid_scope", reason: "scope_not_granted", ...patient }, () => asked(without, () => w.onBehalf("first-c", w.human(), READ_INVOICE)));
+  await refusedNow(w, { error: "invalid_scope", reason: "scope_not_granted", ...patient }, () =>
+    asked(without, () => w.onBehalf("first-c", w.human(), READ_INVOICE)),
+  );
   await w.apply(pair("c"), "c.yaml");
   const suspend = () => w.operator("PUT", "/v1/agents/first-c/status", { status: "suspended", reason: "test" });
-  await refusedNow(w, { ...badToken("agent_suspended"), ...patient }, () => asked(suspend, () => w.onBehalf("first-c", w.human(), READ_INVOICE)));
+  await refusedNow(w, { ...badToken("agent_suspended"), ...patient }, () =>
+    asked(suspend, () => w.onBehalf("first-c", w.human(), READ_INVOICE)),
+  );
   await w.operator("PUT", "/v1/agents/first-c/status", { status: "active", reason: "test" });
   // The rule that made this workload the agent.
   const otherRule = (): Promise<void> => w.apply(pair("c").replace("agents:first-c", "agents:moved"), "c.yaml");
-  await refusedNow(w, { ...badToken("no_rule_matches"), ...patient }, () => asked(otherRule, () => w.onBehalf("first-c", w.human(), READ_INVOICE)));
+  await refusedNow(w, { ...badToken("no_rule_matches"), ...patient }, () =>
+    asked(otherRule, () => w.onBehalf("first-c", w.human(), READ_INVOICE)),
+  );
   await w.apply(pair("c"), "c.yaml");
-  granted(await asked(() => w.apply(pair("d"), "d.yaml"), () => w.onBehalf("first-c", w.human(), READ_INVOICE)));
+  granted(
+    await asked(
+      () => w.apply(pair("d"), "d.yaml"),
+      () => w.onBehalf("first-c", w.human(), READ_INVOICE),
+    ),
+  );
 });
 
 test("A-OIDC-02 a human's token that was read before its issuer was changed is judged by what the issuer is now", async () => {
@@ -148,7 +169,9 @@ test("a task handle is no secret and nothing to guess: strangers, cripples and s
     ["summary-bot", given, "task_unknown"],
   ];
   for (const [agent, handle, reason] of tries) {
-    faces.add((await refusedNow(w, badToken(reason), () => w.byHandle(agent, handle, READ_INVOICE), `${agent} ${handle}`)).text);
+    faces.add(
+      (await refusedNow(w, badToken(reason), () => w.byHandle(agent, handle, READ_INVOICE), `${agent} ${handle}`)).text,
+    );
   }
   assert.equal(faces.size, 1);
   granted(await w.byHandle("summary-bot", txn, READ_INVOICE));
@@ -169,28 +192,58 @@ test("a human's token that opened a task belongs to that agent, at /v1/tasks as 
 test("no name or identifier of ours can be taken by trust: not `agent` as an issuer, not our own addresses as a resource", async () => {
   const put = (path: string, body: unknown): Promise<Answer> => w.operator("PUT", path, body);
   for (const name of ["agent", "ephor", "operator", "resource"]) {
-    assert.equal((await put(`/v1/issuers/${name}`, { url: w.humans.url.replace("127.0.0.1", "localhost"), audience: "x", identifies: "humans", internal: true })).status, 422, name);
+    assert.equal(
+      (
+        await put(`/v1/issuers/${name}`, {
+          url: w.humans.url.replace("127.0.0.1", "localhost"),
+          audience: "x",
+          identifies: "humans",
+          internal: true,
+        })
+      ).status,
+      422,
+      name,
+    );
   }
   for (const path of ["", "/v1", "/agents/summary-bot", "/mcp/x", "/token", "/V1"]) {
-    for (const resource of [w.server.issuer + path, `${w.server.issuer}${path}/`, (w.server.issuer + path).replace("http:", "HTTP:")]) {
+    for (const resource of [
+      w.server.issuer + path,
+      `${w.server.issuer}${path}/`,
+      (w.server.issuer + path).replace("http:", "HTTP:"),
+    ]) {
       assert.equal((await put("/v1/resources/evil", { resource, actions: ["read"] })).status, 422, resource);
     }
   }
   assert.equal((await put("/v1/resources/ephor", { resource: "https://x.example", actions: ["read"] })).status, 422);
   // Another spelling of a resource that is there.
-  for (const resource of [`${BILLING}/`, "HTTPS://billing.acme.example", "https://BILLING.acme.example", "https://billing.acme.example:443"]) {
+  for (const resource of [
+    `${BILLING}/`,
+    "HTTPS://billing.acme.example",
+    "https://BILLING.acme.example",
+    "https://billing.acme.example:443",
+  ]) {
     assert.equal((await put("/v1/resources/evil", { resource, actions: ["read"] })).status, 422, resource);
   }
   // Our own tokens as an outside issuer's.
-  assert.equal((await put("/v1/issuers/ourselves", { url: w.server.issuer, audience: BILLING, internal: true })).status, 422);
+  assert.equal(
+    (await put("/v1/issuers/ourselves", { url: w.server.issuer, audience: BILLING, internal: true })).status,
+    422,
+  );
 });
 
 test("a workload that several agents' rules match is nobody, unless it says who; saying another is refused", async () => {
-  await w.apply(`agents:\n${agents("twin-a").replace("agents:twin-a", "agents:twin")}${agents("twin-b").replace("agents:twin-b", "agents:twin")}grants:\n  - { agent: twin-a, ${READS} }\n`, "twins.yaml");
+  await w.apply(
+    `agents:\n${agents("twin-a").replace("agents:twin-a", "agents:twin")}${agents("twin-b").replace("agents:twin-b", "agents:twin")}grants:\n  - { agent: twin-a, ${READS} }\n`,
+    "twins.yaml",
+  );
   await refused(w, badToken("several_agents_match"), () => w.self("twin", READ_INVOICE));
   assert.equal(claimsOf(await w.self("twin", { ...READ_INVOICE, client_id: "twin-a" })).sub, "agent|twin-a");
-  await refusedNow(w, { error: "invalid_scope", reason: "scope_not_granted" }, () => w.self("twin", { ...READ_INVOICE, client_id: "twin-b" }));
-  await refused(w, badToken(["no_rule_matches", "client_mismatch"]), () => w.self("twin", { ...READ_INVOICE, client_id: "release-bot" }));
+  await refusedNow(w, { error: "invalid_scope", reason: "scope_not_granted" }, () =>
+    w.self("twin", { ...READ_INVOICE, client_id: "twin-b" }),
+  );
+  await refused(w, badToken(["no_rule_matches", "client_mismatch"]), () =>
+    w.self("twin", { ...READ_INVOICE, client_id: "release-bot" }),
+  );
 });
 
 /** The usual file again, with another audience for its humans. */

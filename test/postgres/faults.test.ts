@@ -9,7 +9,10 @@ const w = await chainWorld({ after });
 const ROUNDS = 8;
 const ANSWERS_BETWEEN = 15;
 
-async function underLoad(send: () => Promise<{ status: number; text: string }>, disturb: () => Promise<unknown>): Promise<Map<number, number>> {
+async function underLoad(
+  send: () => Promise<{ status: number; text: string }>,
+  disturb: () => Promise<unknown>,
+): Promise<Map<number, number>> {
   const statuses = new Map<number, number>();
   let answered = 0;
   let isOver = false;
@@ -35,33 +38,42 @@ async function underLoad(send: () => Promise<{ status: number; text: string }>, 
 }
 
 const end = (name: string) => () =>
-  w.admin("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name like $1", [name]);
+  w.admin(
+    "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name like $1",
+    [name],
+  );
 
 async function assertWhole(): Promise<void> {
   const verdict = await w.operator("GET", "/v1/audit/verify");
   assert.equal(verdict.body["ok"], true, verdict.text);
-  const gaps = await w.admin("select stream from ephor.events group by stream having count(*) <> max(seq) or min(seq) <> 1");
+  const gaps = await w.admin(
+    "select stream from ephor.events group by stream having count(*) <> max(seq) or min(seq) <> 1",
+  );
   assert.deepEqual(gaps, []);
 }
 
 test("INV-11, INV-12 the gate's session is ended under load: 200 or 503, every token received is on record, and a new stream begins", async () => {
   const received: string[] = [];
-  const statuses = await underLoad(
-    async () => {
-      const answer = await w.self("release-bot", READ_INVOICE);
-      if (answer.status === 200) received.push(granted(answer));
-      return answer;
-    },
-    end("ephor gate"),
+  const statuses = await underLoad(async () => {
+    const answer = await w.self("release-bot", READ_INVOICE);
+    if (answer.status === 200) received.push(granted(answer));
+    return answer;
+  }, end("ephor gate"));
+  assert.deepEqual(
+    [...statuses.keys()].filter((status) => status !== 200 && status !== 503),
+    [],
   );
-  assert.deepEqual([...statuses.keys()].filter((status) => status !== 200 && status !== 503), []);
   assert.ok((statuses.get(503) ?? 0) > 0, "no session was ended while it was used");
   const jtis = received.map((token) => claimsOf(token).jti);
   assert.equal(new Set(jtis).size, received.length);
-  const rows = await w.admin("select jti from ephor.events where type = 'token.issue' and decision = 'granted' and jti = any($1)", [jtis]);
+  const rows = await w.admin(
+    "select jti from ephor.events where type = 'token.issue' and decision = 'granted' and jti = any($1)",
+    [jtis],
+  );
   assert.equal(rows.length, received.length);
   // Each chain is whole: no token without its node and task, no node without its task.
-  const halves = await w.admin(`select h.jti from ephor.hops h left join ephor.nodes n on n.id = h.node left join ephor.tasks t on t.txn = h.txn
+  const halves =
+    await w.admin(`select h.jti from ephor.hops h left join ephor.nodes n on n.id = h.node left join ephor.tasks t on t.txn = h.txn
     where n.id is null or t.txn is null union all select n.id from ephor.nodes n left join ephor.tasks t on t.txn = n.txn where t.txn is null
     union all select h.jti from ephor.hops h left join ephor.events e on e.jti = h.jti and e.decision = 'granted' where e.jti is null`);
   assert.deepEqual(halves, []);
@@ -73,18 +85,23 @@ test("INV-11, INV-12 the gate's session is ended under load: 200 or 503, every t
 
 test("the recorder's session is ended under load: a refusal is recorded, or answered as what it is", async () => {
   const requests: (string | null)[] = [];
-  const statuses = await underLoad(
-    async () => {
-      const answer = await w.self("release-bot", { resource: "https://billing.acme.example", scope: "billing:refund" });
-      if (answer.status === 400) requests.push(answer.headers.get("x-request-id"));
-      return answer;
-    },
-    end("ephor recorder"),
+  const statuses = await underLoad(async () => {
+    const answer = await w.self("release-bot", { resource: "https://billing.acme.example", scope: "billing:refund" });
+    if (answer.status === 400) requests.push(answer.headers.get("x-request-id"));
+    return answer;
+  }, end("ephor recorder"));
+  assert.deepEqual(
+    [...statuses.keys()].filter((status) => status !== 400 && status !== 503),
+    [],
   );
-  assert.deepEqual([...statuses.keys()].filter((status) => status !== 400 && status !== 503), []);
-  const rows = await w.admin<{ id: string }>("select body::jsonb ->> 'requestId' as id from ephor.events where decision = 'refused' and agent = 'release-bot'");
+  const rows = await w.admin<{ id: string }>(
+    "select body::jsonb ->> 'requestId' as id from ephor.events where decision = 'refused' and agent = 'release-bot'",
+  );
   const recorded = new Set(rows.map((row) => row.id));
-  assert.deepEqual(requests.filter((id) => id === null || !recorded.has(id)), []);
+  assert.deepEqual(
+    requests.filter((id) => id === null || !recorded.has(id)),
+    [],
+  );
   await assertWhole();
 });
 
@@ -99,7 +116,10 @@ test("every session is ended, again and again: introspection answers what is so,
     if (answer.status === 200) assert.equal(answer.body["active"], isLive);
     return answer;
   }, end("ephor%"));
-  assert.deepEqual([...statuses.keys()].filter((status) => status !== 200 && status !== 503), []);
+  assert.deepEqual(
+    [...statuses.keys()].filter((status) => status !== 200 && status !== 503),
+    [],
+  );
   const deadline = performance.now() + 10_000;
   while ((await w.self("release-bot", READ_INVOICE)).status !== 200) assert.ok(performance.now() < deadline);
   assert.equal(await w.isActive(live), true);

@@ -19,9 +19,18 @@ function asked(w: ChainWorld, token: string): Record<string, () => Promise<Answe
     "A-OPS-01 /token": () => w.self("release-bot", READ_INVOICE),
     "/token with a hand-over": () => w.redeem("summary-bot", token, READ_INVOICE),
     "A-CLI-07 /introspect": () => w.introspect(token),
-    "A-CLI-08 /revoke": () => w.post("/revoke", { token, client_id: "billing", client_secret: "billing-secret-0123456789abcdefghijklmnopqrstuv" }),
+    "A-CLI-08 /revoke": () =>
+      w.post("/revoke", {
+        token,
+        client_id: "billing",
+        client_secret: "billing-secret-0123456789abcdefghijklmnopqrstuv",
+      }),
     "A-KILL-07 /v1/kill": () => w.kill({ agent: "lonely-bot" }),
-    "/v1/tasks": () => w.request("POST", "/v1/tasks", { headers: { authorization: `Bearer ${w.workload("release-bot")}` }, body: { purpose: "x" } }),
+    "/v1/tasks": () =>
+      w.request("POST", "/v1/tasks", {
+        headers: { authorization: `Bearer ${w.workload("release-bot")}` },
+        body: { purpose: "x" },
+      }),
     "/v1/audit": () => w.operator("GET", "/v1/audit"),
     "/readyz": () => w.request("GET", "/readyz"),
   };
@@ -50,7 +59,11 @@ async function assertDown(w: ChainWorld, token: string): Promise<void> {
 async function assertRecovers(w: ChainWorld, token: string): Promise<void> {
   const deadline = performance.now() + RECOVERY_MS;
   for (;;) {
-    const answers = await Promise.all([w.self("release-bot", READ_INVOICE), w.introspect(token), w.request("GET", "/readyz")]);
+    const answers = await Promise.all([
+      w.self("release-bot", READ_INVOICE),
+      w.introspect(token),
+      w.request("GET", "/readyz"),
+    ]);
     if (answers.every((answer) => answer.status === 200)) break;
     assert.ok(performance.now() < deadline, answers.map((answer) => answer.text).join("\n"));
   }
@@ -92,7 +105,9 @@ test("A-OPS-02 a database that became read-only decides nothing until it takes w
   const name = new URL(database.url.replace(/^postgres(ql)?:/, "http:")).pathname.slice(1);
   const become = async (value: "on" | "off"): Promise<void> => {
     await w.admin(`alter database "${name}" set default_transaction_read_only = ${value}`);
-    await w.admin("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name like 'ephor%'");
+    await w.admin(
+      "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name like 'ephor%'",
+    );
   };
   await become("on");
   await assertDown(w, token);

@@ -2,7 +2,16 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { createLocalJWKSet, createRemoteJWKSet, jwtVerify, type JSONWebKeySet } from "jose";
-import { ACCESS_TOKEN_TYPE, BILLING_SECRET, ID_TOKEN_TYPE, JWT_TYPE, TASK_TYPE, TOKEN_EXCHANGE, type Answer, type Form } from "../support/world.ts";
+import {
+  ACCESS_TOKEN_TYPE,
+  BILLING_SECRET,
+  ID_TOKEN_TYPE,
+  JWT_TYPE,
+  TASK_TYPE,
+  TOKEN_EXCHANGE,
+  type Answer,
+  type Form,
+} from "../support/world.ts";
 import { claimsOf } from "../attacks/chain-world.ts";
 import { granted } from "../attacks/refusals.ts";
 import { replicas, type Replica } from "../support/replicas.ts";
@@ -15,20 +24,46 @@ const each = <T>(work: (replica: Replica, i: number) => Promise<T>, times = 1): 
   Promise.all(Array.from({ length: 3 * times }, (_, i) => work(w.all[i % 3] as Replica, i)));
 const actor = (agent: string): Form => ({ actor_token: w.workload(agent), actor_token_type: JWT_TYPE });
 const onBehalf = (replica: Replica, agent: string, human: string, form: Form): Promise<Answer> =>
-  w.post(replica, "/token", { grant_type: TOKEN_EXCHANGE, subject_token: human, subject_token_type: ID_TOKEN_TYPE, ...actor(agent), ...form });
+  w.post(replica, "/token", {
+    grant_type: TOKEN_EXCHANGE,
+    subject_token: human,
+    subject_token_type: ID_TOKEN_TYPE,
+    ...actor(agent),
+    ...form,
+  });
 const redeem = (replica: Replica, agent: string, token: string, form: Form = READ): Promise<Answer> =>
-  w.post(replica, "/token", { grant_type: TOKEN_EXCHANGE, subject_token: token, subject_token_type: ACCESS_TOKEN_TYPE, ...actor(agent), ...form });
+  w.post(replica, "/token", {
+    grant_type: TOKEN_EXCHANGE,
+    subject_token: token,
+    subject_token_type: ACCESS_TOKEN_TYPE,
+    ...actor(agent),
+    ...form,
+  });
 const byHandle = (replica: Replica, agent: string, handle: string, form: Form = READ): Promise<Answer> =>
-  w.post(replica, "/token", { grant_type: TOKEN_EXCHANGE, subject_token: handle, subject_token_type: TASK_TYPE, ...actor(agent), ...form });
+  w.post(replica, "/token", {
+    grant_type: TOKEN_EXCHANGE,
+    subject_token: handle,
+    subject_token_type: TASK_TYPE,
+    ...actor(agent),
+    ...form,
+  });
 const isActive = async (replica: Replica, token: string): Promise<boolean> => {
   const answer = await w.post(replica, "/introspect", { token, client_id: "billing", client_secret: BILLING_SECRET });
   assert.equal(answer.status, 200, answer.text);
   return answer.body["active"] === true;
 };
 const handOver = async (human = w.human()): Promise<string> =>
-  granted(await onBehalf(one, "triage-bot", human, { resource: `${w.issuer}/agents/summary-bot`, scope: "billing:read_invoice" }));
+  granted(
+    await onBehalf(one, "triage-bot", human, {
+      resource: `${w.issuer}/agents/summary-bot`,
+      scope: "billing:read_invoice",
+    }),
+  );
 const complete = async (replica: Replica, agent: string, txn: string): Promise<Answer> => {
-  const response = await fetch(`${replica.url}/v1/tasks/${txn}/complete`, { method: "POST", headers: { authorization: `Bearer ${w.workload(agent)}` } });
+  const response = await fetch(`${replica.url}/v1/tasks/${txn}/complete`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${w.workload(agent)}` },
+  });
   return { status: response.status, headers: response.headers, body: {}, text: await response.text() };
 };
 
@@ -45,10 +80,18 @@ test("three replicas share keys, trust, tasks and the ledger", async () => {
   // A change of trust counts everywhere from its answer on.
   const put = await w.operator(two, "PUT", "/v1/agents/release-bot/status", { status: "suspended", reason: "test" });
   assert.equal(put.status, 200, put.text);
-  assert.deepEqual((await each((replica) => w.self(replica, "release-bot"))).map((answer) => answer.status), [400, 400, 400]);
+  assert.deepEqual(
+    (await each((replica) => w.self(replica, "release-bot"))).map((answer) => answer.status),
+    [400, 400, 400],
+  );
   await w.operator(three, "PUT", "/v1/agents/release-bot/status", { status: "active", reason: "test" });
-  assert.deepEqual((await each((replica) => w.self(replica, "release-bot"))).map((answer) => answer.status), [200, 200, 200]);
-  const streams = await w.database.admin<{ replica: string }>("select distinct body::jsonb ->> 'replica' as replica from ephor.events where type = 'token.issue'");
+  assert.deepEqual(
+    (await each((replica) => w.self(replica, "release-bot"))).map((answer) => answer.status),
+    [200, 200, 200],
+  );
+  const streams = await w.database.admin<{ replica: string }>(
+    "select distinct body::jsonb ->> 'replica' as replica from ephor.events where type = 'token.issue'",
+  );
   assert.equal(streams.length, 3);
   for (const replica of w.all) assert.equal((await w.operator(replica, "GET", "/v1/audit/verify")).body["ok"], true);
 });
@@ -62,7 +105,9 @@ test("A-OIDC-23 a human's token presented by two agents at once goes to one of t
     }, 2);
     const winners = new Set(answers.filter(({ answer }) => answer.status === 200).map(({ agent }) => agent));
     assert.equal(winners.size, 1, JSON.stringify(answers.map(({ answer }) => answer.text)));
-    const txns = new Set(answers.filter(({ answer }) => answer.status === 200).map(({ answer }) => claimsOf(answer).txn));
+    const txns = new Set(
+      answers.filter(({ answer }) => answer.status === 200).map(({ answer }) => claimsOf(answer).txn),
+    );
     assert.equal(txns.size, 1, "one token opened two tasks");
     assert.ok(answers.every(({ agent, answer }) => answer.status === (winners.has(agent) ? 200 : 400)));
   }
@@ -73,9 +118,18 @@ test("a hand-over that its addressee redeems everywhere at once makes one node",
     const given = await handOver();
     const { jti, txn } = claimsOf(given);
     const answers = await each((replica) => redeem(replica, "summary-bot", given), 2);
-    assert.ok(answers.every((answer) => answer.status === 200 && claimsOf(answer).txn === txn), answers.map((answer) => answer.text).join("\n"));
+    assert.ok(
+      answers.every((answer) => answer.status === 200 && claimsOf(answer).txn === txn),
+      answers.map((answer) => answer.text).join("\n"),
+    );
     const nodes = await w.database.admin("select id, parent, path from ephor.nodes where txn = $1 order by id", [txn]);
-    assert.deepEqual(nodes.map((node) => [node["id"], node["parent"]]).toSorted(), [[txn, null], [jti, txn]].toSorted());
+    assert.deepEqual(
+      nodes.map((node) => [node["id"], node["parent"]]).toSorted(),
+      [
+        [txn, null],
+        [jti, txn],
+      ].toSorted(),
+    );
   }
 });
 
@@ -88,7 +142,7 @@ test("after the end of a task was answered, nothing in it is minted or active on
     const minted: { token: string; late: boolean }[] = [];
     const agents = each(async (replica, i) => {
       const [agent, form] = i % 2 ? ["triage-bot", READ] : ["summary-bot", READ];
-      for (let late = false; !late; ) {
+      for (let late = false; !late;) {
         late = isEnded;
         const answer = await byHandle(replica, agent as string, txn, form as Form);
         if (answer.status === 200) minted.push({ token: granted(answer), late });
@@ -98,8 +152,12 @@ test("after the end of a task was answered, nothing in it is minted or active on
     assert.equal((await complete(w.all[round % 3] as Replica, "triage-bot", txn)).status, 200);
     isEnded = true;
     await agents;
-    assert.deepEqual(minted.filter((one_) => one_.late), []);
-    for (const { token } of minted) assert.deepEqual(await each((replica) => isActive(replica, token)), [false, false, false]);
+    assert.deepEqual(
+      minted.filter((one_) => one_.late),
+      [],
+    );
+    for (const { token } of minted)
+      assert.deepEqual(await each((replica) => isActive(replica, token)), [false, false, false]);
   }
 });
 
@@ -109,7 +167,7 @@ test("INV-08 no token minted before a kill's answer is active after it, and none
     let isKilled = false;
     let answeredAt = Number.POSITIVE_INFINITY;
     const attackers = each(async (replica) => {
-      for (let late = false; !late; ) {
+      for (let late = false; !late;) {
         late = isKilled;
         const askedAt = performance.now();
         const answer = await w.self(replica, "release-bot");
@@ -118,14 +176,23 @@ test("INV-08 no token minted before a kill's answer is active after it, and none
       }
     }, 3);
     await w.self(one, "lonely-bot");
-    const killed = await w.operator(w.all[round % 3] as Replica, "POST", "/v1/kill", { agent: "release-bot", reason: "race" });
+    const killed = await w.operator(w.all[round % 3] as Replica, "POST", "/v1/kill", {
+      agent: "release-bot",
+      reason: "race",
+    });
     answeredAt = performance.now();
     isKilled = true;
     assert.equal(killed.status, 200, killed.text);
     await attackers;
-    assert.deepEqual(history.filter((entry) => entry.askedAt > answeredAt), []);
+    assert.deepEqual(
+      history.filter((entry) => entry.askedAt > answeredAt),
+      [],
+    );
     const states = await Promise.all(history.map((entry, i) => isActive(w.all[i % 3] as Replica, entry.token)));
-    assert.ok(states.every((state) => !state), "a token outlived its kill");
+    assert.ok(
+      states.every((state) => !state),
+      "a token outlived its kill",
+    );
     history.length = 0;
     assert.equal((await w.operator(two, "POST", "/v1/restore", { agent: "release-bot", reason: "race" })).status, 200);
   }
@@ -139,7 +206,10 @@ test("A-KILL-10 a replica that slept through a kill refuses from its first answe
   try {
     assert.equal((await w.operator(one, "POST", "/v1/kill", { agent: "release-bot", reason: "asleep" })).status, 200);
     // What is sent while it sleeps is read when it wakes.
-    const sent = [w.self(three, "release-bot"), w.post(three, "/introspect", { token: held, client_id: "billing", client_secret: BILLING_SECRET })] as const;
+    const sent = [
+      w.self(three, "release-bot"),
+      w.post(three, "/introspect", { token: held, client_id: "billing", client_secret: BILLING_SECRET }),
+    ] as const;
     await w.self(one, "lonely-bot");
     three.child.kill("SIGCONT");
     const [minted, introspected] = await Promise.all(sent);
@@ -157,7 +227,10 @@ test("A-OIDC-23, A-OIDC-24 a single-use token opens one task over all replicas, 
   for (let round = 0; round < 3; round++) {
     const token = w.workload("release-bot");
     const answers = await each((replica) => w.self(replica, "release-bot", { token }), 6);
-    assert.deepEqual(answers.map((answer) => answer.status).toSorted(), [200, ...Array.from({ length: 17 }, () => 400)]);
+    assert.deepEqual(answers.map((answer) => answer.status).toSorted(), [
+      200,
+      ...Array.from({ length: 17 }, () => 400),
+    ]);
   }
   const token = w.workload("release-bot");
   granted(await w.self(one, "release-bot", { token }));
@@ -169,11 +242,18 @@ test("A-OIDC-23, A-OIDC-24 a single-use token opens one task over all replicas, 
 test("A-AUD-04 many appends over three replicas leave streams without gap or fork, tied by heads", async () => {
   const answers = await each((replica) => w.self(replica, "release-bot"), 40);
   assert.ok(answers.every((answer) => answer.status === 200));
-  const rows = await w.database.admin("select stream from ephor.events group by stream having count(*) <> max(seq) or min(seq) <> 1 or count(distinct seq) <> count(*)");
+  const rows = await w.database.admin(
+    "select stream from ephor.events group by stream having count(*) <> max(seq) or min(seq) <> 1 or count(distinct seq) <> count(*)",
+  );
   assert.deepEqual(rows, []);
   const jwks = (await (await fetch(`${one.url}/.well-known/jwks.json`)).json()) as JSONWebKeySet;
-  const jtis = await Promise.all(answers.map(async (answer) => (await jwtVerify(granted(answer), createLocalJWKSet(jwks))).payload.jti));
-  const recorded = await w.database.admin<{ count: string }>("select count(*) from ephor.events where decision = 'granted' and jti = any($1)", [jtis]);
+  const jtis = await Promise.all(
+    answers.map(async (answer) => (await jwtVerify(granted(answer), createLocalJWKSet(jwks))).payload.jti),
+  );
+  const recorded = await w.database.admin<{ count: string }>(
+    "select count(*) from ephor.events where decision = 'granted' and jti = any($1)",
+    [jtis],
+  );
   assert.equal(Number(recorded[0]?.count), answers.length);
   assert.equal((await w.operator(two, "GET", "/v1/audit/verify")).body["ok"], true);
 });

@@ -19,7 +19,8 @@ const newDatabase = async (options = ""): Promise<string> => {
   await server.admin(`create database ${name} ${options}`);
   return withDatabase(server.url, name);
 };
-const urlAs = (url: string, login: string, password: string): string => url.replace(/\/\/[^@]*@/, `//${login}:${password}@`);
+const urlAs = (url: string, login: string, password: string): string =>
+  url.replace(/\/\/[^@]*@/, `//${login}:${password}@`);
 
 async function as<T>(url: string, work: (client: pg.Client) => Promise<T>): Promise<T> {
   const client = new pg.Client({ connectionString: url });
@@ -68,7 +69,10 @@ test("an application's login with database_admin beside it reports nothing weak,
 
 test("a login that may make no roles still starts, and says what is weaker and how to mend it", async () => {
   // Once where nobody made the role before, once where another database's start did.
-  for (const [login, isThere] of [["plain_one", false], ["plain_two", true]] as const) {
+  for (const [login, isThere] of [
+    ["plain_one", false],
+    ["plain_two", true],
+  ] as const) {
     const fresh = isThere ? server : await ownDatabase({ after }, { durable: true });
     await fresh.admin(`create role ${login} login password 'plain-password-1'`);
     const name = `plain_${randomBytes(4).toString("hex")}`;
@@ -107,15 +111,25 @@ test("an application's login that nobody made a member stops the start with the 
   await fresh.admin("create role other_login login password 'other-password-1'");
   await fresh.admin("create database split owner owner_login");
   const base = withDatabase(fresh.url, "split");
-  const urls = { adminUrl: urlAs(base, "owner_login", "owner-password-1"), appUrl: urlAs(base, "other_login", "other-password-1") };
-  await assert.rejects(migrate(urls), (error) => error instanceof UnsuitableDatabaseError && /GRANT ephor_app TO "other_login"/.test(error.message));
+  const urls = {
+    adminUrl: urlAs(base, "owner_login", "owner-password-1"),
+    appUrl: urlAs(base, "other_login", "other-password-1"),
+  };
+  await assert.rejects(
+    migrate(urls),
+    (error) => error instanceof UnsuitableDatabaseError && /GRANT ephor_app TO "other_login"/.test(error.message),
+  );
   await fresh.admin("grant ephor_app to other_login");
   assert.deepEqual(await migrate(urls), { role: "ephor_app", weakened: [] });
 });
 
 test("a schema `ephor` that is not ours stops the start and is left alone", async () => {
   const url = await newDatabase();
-  await as(url, (client) => client.query("create schema ephor; create table ephor.events (mine text); insert into ephor.events values ('precious')"));
+  await as(url, (client) =>
+    client.query(
+      "create schema ephor; create table ephor.events (mine text); insert into ephor.events values ('precious')",
+    ),
+  );
   await assert.rejects(migrate({ adminUrl: url }), UnsuitableDatabaseError);
   const { rows } = await as(url, (client) => client.query("select * from ephor.events"));
   assert.deepEqual(rows, [{ mine: "precious" }]);
@@ -139,7 +153,13 @@ test("four servers that start at once on an empty database migrate once, and all
   const ports = await Promise.all(Array.from({ length: 4 }, freePort));
   const started = ports.map((port) => ({
     port,
-    ...run(["serve"], { ...cleanEnvironment(), DATABASE_URL: url, EPHOR_DATA: data, EPHOR_ISSUER: `http://127.0.0.1:${ports[0]}`, EPHOR_LISTEN: `127.0.0.1:${port}` }),
+    ...run(["serve"], {
+      ...cleanEnvironment(),
+      DATABASE_URL: url,
+      EPHOR_DATA: data,
+      EPHOR_ISSUER: `http://127.0.0.1:${ports[0]}`,
+      EPHOR_LISTEN: `127.0.0.1:${port}`,
+    }),
   }));
   t.after(() => Promise.all(started.map(({ child, ended }) => (child.kill("SIGKILL"), ended))));
   const jwks = await Promise.all(
@@ -152,9 +172,13 @@ test("four servers that start at once on an empty database migrate once, and all
     }),
   );
   assert.equal(new Set(jwks).size, 1);
-  const applied = await as(url, (client) => client.query("select count(*)::int as count, count(distinct hash)::int as different from ephor.migrations"));
+  const applied = await as(url, (client) =>
+    client.query("select count(*)::int as count, count(distinct hash)::int as different from ephor.migrations"),
+  );
   assert.equal(applied.rows[0].count, applied.rows[0].different);
-  const keys = await as(url, (client) => client.query("select count(*)::int as count from ephor.keys where use = 'token' and status = 'active'"));
+  const keys = await as(url, (client) =>
+    client.query("select count(*)::int as count from ephor.keys where use = 'token' and status = 'active'"),
+  );
   assert.deepEqual(keys.rows, [{ count: 1 }]);
   for (const { child, ended } of started) {
     child.kill("SIGTERM");

@@ -5,9 +5,12 @@ import { generateKeyPairSync, randomUUID } from "node:crypto";
 import { signJws } from "../../src/system/jws-signature.ts";
 import { JWT_TYPE, TOKEN_EXCHANGE, usualTrust, world, type Answer } from "../support/world.ts";
 
-const w = await world({
-  after,
-}, { trust: (issuers) => usualTrust(issuers).replace("internal: true }", "internal: true, single_use: true }") });
+const w = await world(
+  {
+    after,
+  },
+  { trust: (issuers) => usualTrust(issuers).replace("internal: true }", "internal: true, single_use: true }") },
+);
 
 const BILLING = "https://billing.acme.example";
 
@@ -16,14 +19,22 @@ function keyed(): (token: string, actor?: boolean) => Promise<Answer> {
   const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
   let nonce: string | undefined;
   const send = (token: string): Promise<Answer> => {
-    const header = Buffer.from(JSON.stringify({ typ: "dpop+jwt", alg: "ES256", jwk: publicKey.export({ format: "jwk" }) }));
+    const header = Buffer.from(
+      JSON.stringify({ typ: "dpop+jwt", alg: "ES256", jwk: publicKey.export({ format: "jwk" }) }),
+    );
     const proof = signJws("ES256", privateKey, {
       encodedHeader: header.toString("base64url"),
       claims: { jti: randomUUID(), htm: "POST", htu: `${w.server.issuer}/token`, iat: w.now(), nonce },
     });
     return w.post(
       "/token",
-      { grant_type: TOKEN_EXCHANGE, subject_token: token, subject_token_type: JWT_TYPE, resource: BILLING, scope: "billing:read_invoice" },
+      {
+        grant_type: TOKEN_EXCHANGE,
+        subject_token: token,
+        subject_token_type: JWT_TYPE,
+        resource: BILLING,
+        scope: "billing:read_invoice",
+      },
       { dpop: proof },
     );
   };
@@ -53,7 +64,10 @@ test("a single-use token that came with a DPoP key continues by that key until t
   const second = await client(token);
   assert.equal(txnOf(second), txnOf(first));
   assert.equal((await keyed()(token)).body["error"], "invalid_request");
-  assert.equal((await w.self("release-bot", { token, resource: BILLING, scope: "billing" })).body["error"], "invalid_request");
+  assert.equal(
+    (await w.self("release-bot", { token, resource: BILLING, scope: "billing" })).body["error"],
+    "invalid_request",
+  );
   w.clock.advance(700);
   const late = await client(token);
   assert.equal(late.status, 200, late.text);

@@ -37,7 +37,8 @@ export async function ownDatabase(t: Cleanup, { durable }: { durable: boolean })
   return {
     url,
     db,
-    admin: async <T extends object>(sql: string, params: readonly unknown[] = []) => (await pool.query<T>(sql, params as unknown[])).rows,
+    admin: async <T extends object>(sql: string, params: readonly unknown[] = []) =>
+      (await pool.query<T>(sql, params as unknown[])).rows,
     start,
     stop,
   };

@@ -49,7 +49,11 @@ export interface Replicas {
 
 /** Starts servers on a durable database of their own, applies the usual trust. */
 export async function replicas(t: Cleanup, o: { count: number; env?: NodeJS.ProcessEnv }): Promise<Replicas> {
-  const [database, workloads, humans] = await Promise.all([ownDatabase(t, { durable: true }), startIssuer(t), startIssuer(t)]);
+  const [database, workloads, humans] = await Promise.all([
+    ownDatabase(t, { durable: true }),
+    startIssuer(t),
+    startIssuer(t),
+  ]);
   const data = await mkdtemp(join(tmpdir(), "ephor-replicas-"));
   t.after(() => rm(data, { recursive: true, force: true }));
   const operatorKey = `ephor_op_${randomBytes(32).toString("base64url")}`;
@@ -91,12 +95,18 @@ export async function replicas(t: Cleanup, o: { count: number; env?: NodeJS.Proc
       const applied = await made.operator(first, "POST", "/v1/apply", { source: "trust.yaml", file: edit(usual) });
       assert.equal(applied.status, 200, applied.text);
     },
-    workload: (agent, claims = {}) => workloads.mint({ sub: `system:serviceaccount:agents:${agent}`, aud: issuer, ...claims }, { now: now() }),
-    human: (sub = "00u1ab") => humans.mint({ sub, aud: "api://ephor", nonce: "n", auth_time: now() - 60, groups: ["support"] }, { now: now() }),
+    workload: (agent, claims = {}) =>
+      workloads.mint({ sub: `system:serviceaccount:agents:${agent}`, aud: issuer, ...claims }, { now: now() }),
+    human: (sub = "00u1ab") =>
+      humans.mint({ sub, aud: "api://ephor", nonce: "n", auth_time: now() - 60, groups: ["support"] }, { now: now() }),
     post(replica, path, form) {
       const body = new URLSearchParams();
       for (const [name, value] of Object.entries(form)) if (typeof value === "string") body.append(name, value);
-      return request(`${replica.url}${path}`, { method: "POST", body: body.toString(), headers: { "content-type": "application/x-www-form-urlencoded" } });
+      return request(`${replica.url}${path}`, {
+        method: "POST",
+        body: body.toString(),
+        headers: { "content-type": "application/x-www-form-urlencoded" },
+      });
     },
     operator: (replica, method, path, body) =>
       request(replica.url + path, {
@@ -133,7 +143,10 @@ async function serve(t: Cleanup, env: NodeJS.ProcessEnv, port: number): Promise<
   });
   const late = AbortSignal.timeout(START_MS);
   while (!said().includes("listens on")) {
-    const [event] = await Promise.race([once(child.stderr as NonNullable<ChildProcess["stderr"]>, "data", { signal: late }), ended.then(() => ["ended"])]);
+    const [event] = await Promise.race([
+      once(child.stderr as NonNullable<ChildProcess["stderr"]>, "data", { signal: late }),
+      ended.then(() => ["ended"]),
+    ]);
     assert.notEqual(event, "ended", `the server ended: ${said()}`);
   }
   return { url: `http://127.0.0.1:${port}`, child, said, ended };
@@ -152,7 +165,9 @@ export function run(args: readonly string[], env: NodeJS.ProcessEnv): Omit<Repli
 
 /** This shell's, without what Ephor and PostgreSQL would read from it. */
 export function cleanEnvironment(): NodeJS.ProcessEnv {
-  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(EPHOR_|PG|DATABASE_URL$|NODE_)/.test(name)));
+  return Object.fromEntries(
+    Object.entries(process.env).filter(([name]) => !/^(EPHOR_|PG|DATABASE_URL$|NODE_)/.test(name)),
+  );
 }
 
 async function request(url: string, init: RequestInit): Promise<Answer> {

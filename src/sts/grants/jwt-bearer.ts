@@ -1,5 +1,10 @@
 import { EVERY_ACTION } from "../../core/grants/scopes.ts";
-import { InvalidClientError, InvalidGrantError, InvalidRequestError, InvalidScopeError } from "../../core/oauth/errors.ts";
+import {
+  InvalidClientError,
+  InvalidGrantError,
+  InvalidRequestError,
+  InvalidScopeError,
+} from "../../core/oauth/errors.ts";
 import { scopeOf, splitScope, type ScopeParts } from "../../core/oauth/scope.ts";
 import { GRANT_TYPE, ID_JAG_TYP } from "../../core/oauth/vocabulary.ts";
 import { OUTSIDE_TOKEN_MAX_BYTES, readJws } from "../../core/token/jws.ts";
