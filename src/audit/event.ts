@@ -72,38 +72,38 @@ export function eventRow(
   stamp: { id: string; atMs: number; replica: string },
   verdict: { decision: EventRow["decision"]; reason?: string | undefined },
 ): EventRow {
-  const { type, facts, ...keys } = draft;
-  const told = {
-    v: 1,
-    id: stamp.id,
-    at: new Date(stamp.atMs).toISOString(),
-    replica: stamp.replica,
-    type,
-    ...keys,
-    ...besideKeys(facts),
-  };
-  const plain = JSON.stringify(told);
+  const { type, agent, sub, resource, txn, jti, traceId, requestId } = draft;
+  const at = new Date(stamp.atMs).toISOString();
+  const { id, replica } = stamp;
+  const keys = { v: 1, id, at, replica, type, agent, sub, resource, txn, jti, traceId, requestId };
+  const facts = besideKeys(draft.facts);
+  const plain = joined(JSON.stringify(keys), JSON.stringify(facts));
   // Most events need no mending, and the plain text shows it; looking at every value costs more than writing it.
   const isPlain = plain.length <= MAX_STRING && !plain.includes("\\u");
-  const body = isPlain ? plain : JSON.stringify(told, storable);
+  const body = isPlain ? plain : joined(JSON.stringify(keys, storable), JSON.stringify(facts, storable));
   const column = (value: string | undefined): string | null => {
     if (value === undefined) return null;
     // The columns repeat what the text says.
     return isPlain ? value : storableText(value);
   };
   return {
-    id: stamp.id,
+    id,
     type,
     decision: verdict.decision,
     reason: verdict.reason ?? null,
-    agent: column(draft.agent),
-    sub: column(draft.sub),
-    resource: column(draft.resource),
-    txn: column(draft.txn),
-    jti: column(draft.jti),
-    trace_id: column(draft.traceId),
+    agent: column(agent),
+    sub: column(sub),
+    resource: column(resource),
+    txn: column(txn),
+    jti: column(jti),
+    trace_id: column(traceId),
     body,
   };
+}
+
+/** One object's text of two objects' texts, the first of which has members. */
+function joined(first: string, second: string): string {
+  return second === "{}" ? first : `${first.slice(0, -1)},${second.slice(1)}`;
 }
 
 /** What an event says about itself. The columns repeat it, and `verify` compares them with the hashed text. */

@@ -162,14 +162,14 @@ function judgeClaims(
     claims: payload,
     header,
     key: tokenKey(issuer, jti, signingInput),
-    ...times,
     hasExpired: isOver && times.exp + OUTSIDE_SKEW_SECONDS <= o.now,
-    ...(authTime === undefined ? {} : { authTime }),
     identifies: issuer.identifies,
     sub,
     workloadId: workload.id,
     display: workload.display,
     profile: profile.kind,
+    ...times,
+    ...(authTime === undefined ? {} : { authTime }),
   };
 }
 

@@ -1,9 +1,10 @@
 import { readBearer } from "../core/oauth/bearer.ts";
 import { InvalidTokenError } from "../core/oauth/errors.ts";
 import type { Db } from "../db/database.ts";
+import { createLane } from "../db/lane.ts";
 import { constantTimeEqual } from "../system/hash.ts";
 import { isOperatorKeyShaped, OPERATOR_KEY_PREFIX, operatorKeyHash } from "./operator-key.ts";
-import { readOperatorKeys } from "./store.ts";
+import { readOperatorKeys, type OperatorKeyRow } from "./store.ts";
 
 /** Who runs Ephor. */
 export interface Operator {
@@ -30,6 +31,11 @@ export interface Operators {
 
 /** @param deps.db give it the connection kept for the kill where that is what is asked for (INV-10) */
 export function createOperators({ db }: { db: Pick<Db, "query"> }): Operators {
+  // One read for all who wait: a crowd of wrong keys must not make a queue that the kill stands in.
+  const reads = createLane<null, readonly OperatorKeyRow[]>(async (asked) => {
+    const rows = await readOperatorKeys(db);
+    return asked.map(() => rows);
+  });
   return {
     isOperatorKey(authorization) {
       return keyOf(authorization).startsWith(OPERATOR_KEY_PREFIX);
@@ -37,7 +43,7 @@ export function createOperators({ db }: { db: Pick<Db, "query"> }): Operators {
     async authenticate(authorization) {
       const presented = keyOf(authorization);
       const presentedHash = operatorKeyHash(presented);
-      const rows = await readOperatorKeys(db);
+      const rows = await reads.submit(null);
       let operator: Operator | undefined;
       // Every row is compared, found or not, so that the time says nothing (INV-26).
       for (const row of rows.length > 0 ? rows : [NO_KEY]) {

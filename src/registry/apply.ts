@@ -196,9 +196,19 @@ async function isKnownText(db: Db, wish: Wish): Promise<boolean> {
   return (await readSource(db, wish.source, wish.digest)).current === wish.digest;
 }
 
-/** Removing an agent, an issuer or a resource is a kill of it (CONTRACT §4); a grant just ceases to grant. */
+/** What tells an issuer's tokens from another's: under another URL the same name is another issuer. */
+const ISSUER_IDENTITY: ReadonlySet<string> = new Set(["url", "spiffe"]);
+
+/**
+ * Removing an agent, an issuer or a resource is a kill of it (CONTRACT §4), and so is giving an issuer's name to another
+ * issuer: its humans and workloads are others. A grant just ceases to grant.
+ */
 function killOf(change: Change): { kind: "agent" | "issuer" | "resource"; name: string }[] {
-  if (change.op !== "delete" || change.kind === "grants") return [];
+  const isExchanged =
+    change.kind === "issuers" &&
+    change.op === "update" &&
+    change.differences.some((difference) => ISSUER_IDENTITY.has(difference.path));
+  if (change.kind === "grants" || (change.op !== "delete" && !isExchanged)) return [];
   const kinds = { issuers: "issuer", agents: "agent", resources: "resource" } as const satisfies Record<
     Exclude<TrustKind, "grants">,
     string

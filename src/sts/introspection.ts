@@ -85,7 +85,7 @@ function answer(
   client: IntrospectionClient,
   claims: AccessTokenClaims | undefined,
 ): OAuthAnswer {
-  const body = claims ? { active: true, ...claims, token_type: claims.cnf ? "DPoP" : "Bearer" } : { active: false };
+  const body = claims ? { active: true, token_type: claims.cnf ? "DPoP" : "Bearer", ...claims } : { active: false };
   if (!wantsJwt(request.accept)) {
     return { status: 200, headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
   }

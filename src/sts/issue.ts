@@ -56,10 +56,10 @@ function answer(
   const isExchange = trail.grantType === "token_exchange";
   const body = {
     access_token: token,
-    ...(isExchange ? { issued_token_type: issuedType } : {}),
     token_type: isAccessToken ? (planned.bound ? "DPoP" : "Bearer") : "N_A",
     expires_in: planned.expiresInSeconds,
     scope: planned.claims.scope,
+    ...(isExchange ? { issued_token_type: issuedType } : {}),
   };
   return {
     status: 200,

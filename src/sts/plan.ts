@@ -100,20 +100,20 @@ function allow(trust: TrustIndex, at: { request: Request; position: Position; ta
   switch (target.kind) {
     case "resource": {
       const { resource } = target;
-      const decision = decide(trust, { ...common, resource, scopes: scopesAt(resource, request.wanted.scopes) });
+      const decision = decide(trust, { resource, scopes: scopesAt(resource, request.wanted.scopes), ...common });
       return allowed(decision, resource.identifier, resource.name);
     }
     case "agent": {
       const wanted = scopesByResource(trust, request.wanted.scopes);
       return allowed(
-        decideHandOver(trust, { ...common, to: target.name, wanted }),
+        decideHandOver(trust, { to: target.name, wanted, ...common }),
         target.audience,
         `agents/${target.name}`,
       );
     }
     case "domain": {
       const decisions = scopesByResource(trust, request.wanted.scopes).map(({ resource, scopes }) =>
-        decide(trust, { ...common, resource, scopes, passesProxy: false }),
+        decide(trust, { resource, scopes, passesProxy: false, ...common }),
       );
       return allowed(mergeDecisions(decisions), target.audience, "trust-domain");
     }

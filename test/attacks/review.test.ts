@@ -1,9 +1,9 @@
 /** What a reading of the whole code for holes brought to light: each test says what an attacker saw before it was mended. */
 import assert from "node:assert/strict";
 import { connect } from "node:net";
-import { after, test } from "node:test";
+import { after, afterEach, test } from "node:test";
 import pg from "pg";
-import { holdGate, holdLock } from "../support/held-lock.ts";
+import { holdGate as gateHeld, holdLock as lockHeld, type HeldLock } from "../support/held-lock.ts";
 import { ID_TOKEN_TYPE, JWT_TYPE, TOKEN_EXCHANGE, usualTrust, type Answer } from "../support/world.ts";
 import { asserted, chainWorld, claimsOf, READ_INVOICE } from "./chain-world.ts";
 import { badToken, eventOf, granted, refusedNow } from "./refusals.ts";
@@ -35,6 +35,16 @@ grants:
         ),
   },
 );
+const locks: HeldLock[] = [];
+const kept = async (held: Promise<HeldLock>): Promise<HeldLock> => {
+  const lock = await held;
+  locks.push(lock);
+  return lock;
+};
+const holdGate = (url: string): Promise<HeldLock> => kept(gateHeld(url));
+const holdLock = (url: string, sql: string): Promise<HeldLock> => kept(lockHeld(url, sql));
+// A test that failed must not hold up the others.
+afterEach(() => Promise.all(locks.splice(0).map((lock) => lock.release().catch(() => {}))));
 const openTask = (bearer: string, body: object = {}): Promise<Answer> =>
   w.request("POST", "/v1/tasks", { headers: { authorization: `Bearer ${bearer}` }, body: { purpose: "x", ...body } });
 const atEphor = async (agent: string, scope: string): Promise<string> =>
@@ -122,8 +132,8 @@ test("an agent lifted the kill of itself by a request whose body came after it",
 
 test("A-KILL-06 while others used up the pool of connections, nobody could kill", async () => {
   const { txn } = claimsOf(granted(await w.self("release-bot", READ_INVOICE)));
-  const lock = await holdLock(w.databaseUrl, "lock table ephor.heads in access exclusive mode");
-  const busy = Array.from({ length: 8 }, () => w.operator("GET", "/v1/audit/verify"));
+  const lock = await holdLock(w.databaseUrl, "lock table ephor.nodes in access exclusive mode");
+  const busy = Array.from({ length: 12 }, () => w.operator("GET", `/v1/chains/${txn}`));
   await lock.waiting(8);
   const started = performance.now();
   const killed = await w.kill({ txn });
@@ -168,24 +178,20 @@ test("A-KILL-03 on a database whose default is repeatable read, a mint that wait
   const [row] = await w.admin<{ name: string }>("select current_database() as name");
   await w.admin(`alter database ${row?.name} set default_transaction_isolation = 'repeatable read'`);
   const { url } = await w.replica();
-  await w.admin(`alter database ${row?.name} reset default_transaction_isolation`);
   const mint = (): Promise<Answer> =>
     w.post(`${url}/token`, {
       grant_type: TOKEN_EXCHANGE,
-      subject_token: w.workload("summary-bot"),
+      subject_token: w.workload("release-bot"),
       subject_token_type: JWT_TYPE,
       ...READ_INVOICE,
     });
-  await mint();
+  // The replica's connections begin under that default.
+  granted(await mint());
+  await w.admin(`alter database ${row?.name} reset default_transaction_isolation`);
   const client = new pg.Client({ connectionString: w.databaseUrl });
   await client.connect();
   const gate = await holdGate(w.databaseUrl);
-  const held = w.post(`${url}/token`, {
-    grant_type: TOKEN_EXCHANGE,
-    subject_token: w.workload("release-bot"),
-    subject_token_type: JWT_TYPE,
-    ...READ_INVOICE,
-  });
+  const held = mint();
   await gate.waiting(1);
   // What a kill writes, before the lock that the mint waits for is released.
   await client.query(

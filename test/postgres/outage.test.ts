@@ -1,7 +1,7 @@
 /** INV-24, A-OPS-01: the database goes away, by every way in which one does, and comes back. */
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
-import { usualTrust, type Answer } from "../support/world.ts";
+import { BILLING_SECRET, type Answer } from "../support/world.ts";
 import { chainWorld, READ_INVOICE, type ChainWorld } from "../attacks/chain-world.ts";
 import { granted } from "../attacks/refusals.ts";
 import { databaseProxy } from "../support/database-proxy.ts";
@@ -23,7 +23,7 @@ function asked(w: ChainWorld, token: string): Record<string, () => Promise<Answe
       w.post("/revoke", {
         token,
         client_id: "billing",
-        client_secret: "billing-secret-0123456789abcdefghijklmnopqrstuv",
+        client_secret: BILLING_SECRET,
       }),
     "A-KILL-07 /v1/kill": () => w.kill({ agent: "lonely-bot" }),
     "/v1/tasks": () =>
@@ -111,9 +111,7 @@ test("A-OPS-02 a database that became read-only decides nothing until it takes w
   };
   await become("on");
   await assertDown(w, token);
-  await database.db.query("select 1").catch(() => {});
   await w.admin("set default_transaction_read_only = off");
   await become("off");
   await assertRecovers(w, token);
-  assert.match(usualTrust({ workloads: w.workloads, humans: w.humans }), /cluster/);
 });

@@ -4,6 +4,7 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
+import type { Cleanup } from "../support/database.ts";
 import { startIssuer } from "../support/oidc-issuer.ts";
 import { cleanEnvironment, run, type Replica } from "../support/replicas.ts";
 import { claimsOf } from "../attacks/chain-world.ts";
@@ -11,7 +12,8 @@ import { freePort, JWT_TYPE, TOKEN_EXCHANGE } from "../support/world.ts";
 
 const data = await mkdtemp(join(tmpdir(), "ephor-embedded-"));
 after(() => rm(data, { recursive: true, force: true, maxRetries: 5 }));
-const workloads = await startIssuer({ after });
+const cleanup: Cleanup = { after };
+const workloads = await startIssuer(cleanup);
 const url = `http://127.0.0.1:${await freePort()}`;
 
 async function start(): Promise<Omit<Replica, "url">> {
@@ -80,7 +82,7 @@ grants:
     server = await start();
   }
   const recorded = new Set<unknown>();
-  for (let before: unknown; ;) {
+  for (let last: unknown; ;) {
     const page = await operator(
       "GET",
       `/v1/audit?limit=500&type=token.issue${last === undefined ? "" : `&after=${String(last)}`}`,

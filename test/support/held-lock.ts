@@ -29,6 +29,8 @@ export async function holdLock(url: string, sql: string, params: readonly unknow
     async waiting(count) {
       const deadline = performance.now() + WAIT_MS;
       for (;;) {
+        // Sessions are looked at once in a transaction, unless told otherwise: one that came later would not be seen.
+        await client.query("select pg_stat_clear_snapshot()");
         const { rows } = await client.query<{ count: number }>(
           `select count(*)::int as count from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
         );

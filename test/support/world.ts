@@ -27,7 +27,7 @@ export const START = 1_795_284_000;
 /** Secret of the resource server `billing`. */
 export const BILLING_SECRET = "billing-secret-0123456789abcdefghijklmnopqrstuv";
 /** SHA-256 of it, as the trust file has it. */
-const BILLING_HASH = "sha256:d62e51d2a0ab78bc7aab374fc8049db7aad573ee13def852a65d470e12416ced";
+export const BILLING_HASH = "sha256:d62e51d2a0ab78bc7aab374fc8049db7aad573ee13def852a65d470e12416ced";
 
 export interface Answer {
   readonly status: number;

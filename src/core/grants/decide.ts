@@ -145,8 +145,8 @@ function allow(resource: Resource, chosen: Granting["chosen"]): Allowed {
   return {
     allowed: true,
     scopes: [...chosen.keys()].map((action) => `${resource.name}:${action}`),
-    ...boundBy(carriers.flatMap((carrier) => carrier.grants)),
     grants,
+    ...boundBy(carriers.flatMap((carrier) => carrier.grants)),
   };
 }
 

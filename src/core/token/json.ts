@@ -60,7 +60,7 @@ export function readJson(bytes: Uint8Array, options: JsonOptions = {}): unknown 
   }
   // INVARIANT: a valid text has one colon outside strings for each member it spells, and the parsed value one key for each
   // distinct member; JSON.parse has resolved the escapes. So the numbers differ exactly if some name was spelled twice.
-  if (countMembers(value, { ...options, escapes }) !== members) throw new JsonError("duplicate");
+  if (countMembers(value, { escapes, ...options }) !== members) throw new JsonError("duplicate");
   return value;
 }
 
