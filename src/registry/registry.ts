@@ -65,10 +65,7 @@ export interface Registry {
    *
    * @throws {TrustRefusedError} also `trust_superseded`
    */
-  applyAtStart(
-    request: Omit<FileRequest, "actor">,
-    when: "first" | "every",
-  ): Promise<Applied | { readonly outcome: "skipped" }>;
+  applyAtStart(request: FileRequest, when: "first" | "every"): Promise<Applied | { readonly outcome: "skipped" }>;
   /** @throws {TrustRefusedError} as `plan` */
   put(request: ObjectRequest & { readonly body: unknown }): Promise<Applied>;
   /** Removes an object that was put by itself; of an agent, issuer or resource this is a kill. @throws {TrustRefusedError} also `trust_not_found` */
@@ -92,7 +89,7 @@ export function createRegistry(deps: RegistryDeps & { readonly log: Log }): Regi
     plan: async (request) => planWish(deps, live, readFile(deps, request)),
     apply: async (request) => applyWish(deps, live, readFile(deps, request)),
     async applyAtStart(request, when) {
-      const wish = readFile(deps, { ...request, actor: { type: "operator", id: "start" } });
+      const wish = readFile(deps, request);
       const { current, wasApplied } = await readSource(deps.db, wish.source, wish.digest ?? "");
       if (when === "first" && current !== undefined) return { outcome: "skipped" };
       if (wasApplied && current !== wish.digest) throw new TrustRefusedError("trust_superseded");

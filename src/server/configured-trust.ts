@@ -26,7 +26,7 @@ export async function applyConfiguredTrust(config: Config, registry: Registry, l
   });
   try {
     const applied = await registry.applyAtStart(
-      { source: basename(path), text },
+      { source: basename(path), text, actor: { type: "operator", id: "start" } },
       config.applyOnStart ? "every" : "first",
     );
     log.info("trust_applied", { source: basename(path), outcome: applied.outcome });

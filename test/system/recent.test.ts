@@ -16,7 +16,10 @@ test("a recent map is bounded and forgets what was not used for longest", () => 
   assert.equal(recent.get("a"), 0);
   recent.set("d", 3);
   assert.equal(recent.get("b"), undefined);
-  assert.deepEqual(["a", "c", "d"].map((key) => recent.get(key)), [0, 2, 3]);
+  assert.deepEqual(
+    ["a", "c", "d"].map((key) => recent.get(key)),
+    [0, 2, 3],
+  );
 });
 
 test("a recent map never holds more than it may, however it is used", () => {
