@@ -3,6 +3,9 @@
 // package. A clone whose tools were pruned falls back to its build.
 import { existsSync } from "node:fs";
 
+// The AWS SDK warns about this Node on standard error, which belongs to our own words; it reads exactly "true".
+process.env.AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED ??= "true";
+
 const source = new URL("../src/cli/main.ts", import.meta.url);
 const build = new URL("../dist/cli/main.js", import.meta.url);
 

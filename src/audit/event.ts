@@ -17,6 +17,11 @@ export type EventType =
   | "keys.rotate"
   | "audit.read"
   | "admin.request"
+  | "secret.set"
+  | "secret.remove"
+  | "credential.vend"
+  | "credential.release"
+  | "lease.end"
   | "release.withheld";
 
 /** One thing to record. `facts` holds names, ids, counts and our own words: never a token, a secret or an assertion. */

@@ -90,4 +90,6 @@ export interface Ask {
   readonly newTask?: NewTask;
   readonly newNode?: NewNode;
   readonly newHop?: NewHop;
+  /** Secrets of the vault that what is released needs: each gets a permit of its own. */
+  readonly opens?: readonly string[];
 }

@@ -15,7 +15,13 @@ const MAX_SKEW_MS = 5_000;
 
 /** What came of an ask. A refusal by the gate is recorded already, under `eventId`. */
 export type Authorized<T> =
-  | { readonly outcome: "granted"; readonly permit: Permit; readonly value: T; readonly epoch: number }
+  | {
+      readonly outcome: "granted";
+      readonly permit: Permit;
+      readonly value: T;
+      readonly epoch: number;
+      readonly opens: ReadonlyMap<string, Permit>;
+    }
   | { readonly outcome: "continue"; readonly txn: string; readonly node: string }
   | { readonly outcome: Exclude<GateOutcome, "granted" | "continue" | "stale">; readonly eventId: string };
 
@@ -45,32 +51,14 @@ export function createAuthorizer(deps: {
   catchUp: (version: number) => Promise<void>;
   observe?: (outcome: GateOutcome) => void;
 }): Authorizer {
-  const { gate, recorder, clock } = deps;
+  const { recorder, clock } = deps;
 
   /** What each permit was recorded as, for the second event of one that is not used after all. */
   const events = new WeakMap<Permit, EventDraft>();
 
-  /** Told as a second event; if even that fails, the grant stands as recorded and nothing was released. */
-  function unreleased(event: EventDraft | undefined, of: string, at: { agent: string; reason: Reason }): void {
-    const { resource, sub, txn, jti } = event ?? {};
-    recorder
-      .noted({ type: "release.withheld", agent: at.agent, resource, sub, txn, jti, facts: { of } }, at.reason)
-      .catch(() => {});
-  }
-
   function withheld(permit: Permit): void {
-    unreleased(events.get(permit), permit.eventId, { agent: permit.actor, reason: "permit_lapsed" });
-  }
-
-  /** Asks the gate. Where nobody knows how that ended, a grant may stand in the record that never left. */
-  async function asked(ask: Ask): Promise<Verdict> {
-    try {
-      return await gate.submit(ask);
-    } catch (error) {
-      const isUnknown = error instanceof DatabaseUnreachableError ? error.outcomeUnknown : isUnknownOutcome(error);
-      if (isUnknown) unreleased(ask.event, "unknown", { agent: ask.actor, reason: "gate_unknown_outcome" });
-      throw error;
-    }
+    const at = { of: permit.eventId, agent: permit.actor, reason: "permit_lapsed" } as const;
+    unreleased(recorder, events.get(permit), at);
   }
 
   function grant<T>(ask: Ask, value: T, verdict: Verdict): Authorized<T> {
@@ -86,7 +74,19 @@ export function createAuthorizer(deps: {
       withheld(permit);
       throw new TemporarilyUnavailableError({ reason: "permit_lapsed" });
     }
-    return { outcome: "granted", permit, value, epoch: verdict.epoch };
+    const opens = new Map(
+      (ask.opens ?? []).map((name) => [
+        name,
+        new Permit({
+          action: "secret.open",
+          target: name,
+          actor: ask.actor,
+          eventId: verdict.eventId,
+          lapsesAtMs: permit.lapsesAtMs,
+        }),
+      ]),
+    );
+    return { outcome: "granted", permit, value, epoch: verdict.epoch, opens };
   }
 
   async function authorize<T>(prepare: () => { ask: Ask; value: T }): Promise<Authorized<T>> {
@@ -94,7 +94,7 @@ export function createAuthorizer(deps: {
     if (!deps.mayRelease()) throw new TemporarilyUnavailableError({ reason: "replica_fenced" });
     for (let attempt = 0; attempt < 2; attempt++) {
       const { ask, value } = prepare();
-      const verdict = await asked(ask);
+      const verdict = await asked(deps, ask);
       deps.observe?.(verdict.outcome);
       switch (verdict.outcome) {
         case "granted":
@@ -112,6 +112,28 @@ export function createAuthorizer(deps: {
   }
 
   return { authorize, withheld };
+}
+
+/** Asks the gate. Where nobody knows how that ended, a grant may stand in the record that never left. */
+async function asked({ gate, recorder }: { gate: Gate; recorder: Recorder }, ask: Ask): Promise<Verdict> {
+  try {
+    return await gate.submit(ask);
+  } catch (error) {
+    const isUnknown = error instanceof DatabaseUnreachableError ? error.outcomeUnknown : isUnknownOutcome(error);
+    const at = { of: "unknown", agent: ask.actor, reason: "gate_unknown_outcome" } as const;
+    if (isUnknown) unreleased(recorder, ask.event, at);
+    throw error;
+  }
+}
+
+/** Told as a second event; if even that fails, the grant stands as recorded and nothing was released. */
+function unreleased(
+  recorder: Recorder,
+  event: EventDraft | undefined,
+  { of, agent, reason }: { of: string; agent: string; reason: Reason },
+): void {
+  const { resource, sub, txn, jti } = event ?? {};
+  recorder.noted({ type: "release.withheld", agent, resource, sub, txn, jti, facts: { of } }, reason).catch(() => {});
 }
 
 function isUnknownOutcome(error: unknown): boolean {

@@ -42,4 +42,11 @@ export class Permit {
 }
 
 /** What a permit can be for. */
-export type PermitAction = "token.issue" | "task.open" | "admin.request" | "secret.open";
+export type PermitAction =
+  | "token.issue"
+  | "task.open"
+  | "admin.request"
+  | "credential.vend"
+  | "credential.release"
+  | "lease.end"
+  | "secret.open";

@@ -10,6 +10,8 @@ type Json = { [name: string]: unknown };
 const TAGS: readonly { name: string; description: string }[] = [
   { name: "OAuth", description: "Forms in, JSON out, errors by RFC 6749." },
   { name: "Tasks", description: "For agents: one originating request and all that is done for it." },
+  { name: "Credentials", description: "Downstream credentials, made for one task and ended with it." },
+  { name: "Secrets", description: "Sealed values: they go in and never come out." },
   { name: "Kill", description: "Revocation, effective everywhere when the call returns." },
   { name: "Ledger", description: "What happened, and who is behind it." },
   { name: "Trust", description: "Issuers, agents, resources and grants: the same objects as in the trust file." },
@@ -93,6 +95,7 @@ function security(auth: Auth): Json[] {
   if (auth === "client") return [{ clientSecret: [] }, {}];
   if (auth === "operator") return [{ operator: [] }];
   if (auth === "agent") return [{ agent: [] }];
+  if (auth === "holder") return [{ token: [] }];
   // OpenAPI 3.1 allows role names here for any scheme; ours are the scopes.
   return [{ operator: [] }, { token: [`ephor:${auth.scope}`] }];
 }

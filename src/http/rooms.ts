@@ -1,9 +1,11 @@
 import type { ApplyRequest, ApplyResult } from "../api/apply.ts";
 import type { AuditPage, AuditQuery, AuditVerdict, ExportQuery } from "../api/audit.ts";
 import type { Chain } from "../api/chains.ts";
+import type { VendedCredential } from "../api/credentials.ts";
 import type { ReadinessChecks } from "../api/health.ts";
 import type { KeyRotation } from "../api/keys.ts";
 import type { KillOrder, KillReceipt, Restored, RestoreOrder } from "../api/kill.ts";
+import type { SecretPage, SecretView } from "../api/secrets.ts";
 import type { TaskCompleted, TaskOpened, TaskRequest, TaskView } from "../api/tasks.ts";
 import type { AgentStatusRequest, TrustDeleted, TrustObject, TrustPage } from "../api/trust-objects.ts";
 import type { Who } from "../api/who.ts";
@@ -125,6 +127,16 @@ export interface Rooms {
     open(order: TaskRequest, call: Call<AgentCaller>): Promise<TaskOpened>;
     read(txn: string, call: Call<AgentCaller>): Promise<TaskView>;
     complete(txn: string, call: Call<AgentCaller>): Promise<TaskCompleted>;
+  };
+  readonly credentials: {
+    /** By a token of ours for that resource, which the room judges. */
+    vend(resource: string, request: RequestFacts & { readonly credentials: Credentials }): Promise<VendedCredential>;
+  };
+  readonly secrets: {
+    list(page: { after: string; limit: number }): Promise<SecretPage>;
+    get(name: string): Promise<SecretView | undefined>;
+    put(order: { name: string; value: string; owner?: string | undefined }, call: Call): Promise<SecretView>;
+    remove(name: string, call: Call): Promise<boolean>;
   };
   readonly kills: {
     kill(order: KillOrder, call: Call): Promise<KillReceipt>;

@@ -2,10 +2,10 @@ import type { z } from "zod";
 import type { Clock } from "../system/clock.ts";
 import type { Log } from "../system/log.ts";
 import type { Metrics } from "../system/metrics.ts";
-import type { AgentCaller, Caller, EphorAction, RequestFacts, Rooms } from "./rooms.ts";
+import type { AgentCaller, Caller, Credentials, EphorAction, RequestFacts, Rooms } from "./rooms.ts";
 
-/** Who may call a route: anybody; an OAuth client; an operator; any agent; or whoever holds this scope of `ephor`, and operators. */
-export type Auth = "none" | "client" | "operator" | "agent" | { readonly scope: EphorAction };
+/** Who may call a route: anybody; an OAuth client; an operator; any agent; the holder of a token for the resource, whom the room judges; or whoever holds this scope of `ephor`, and operators. */
+export type Auth = "none" | "client" | "operator" | "agent" | "holder" | { readonly scope: EphorAction };
 
 /** One of a route's answers. */
 export interface ResponseSpec {
@@ -52,12 +52,16 @@ export interface Incoming<P, Q, B, C> {
   readonly query: Q;
   readonly body: B;
   readonly caller: C;
-  readonly request: RequestFacts & { readonly accept: string | undefined; readonly isLocal: boolean };
+  readonly request: RequestFacts & {
+    readonly accept: string | undefined;
+    readonly isLocal: boolean;
+    readonly credentials: Credentials;
+  };
   readonly rooms: Rooms;
   readonly house: House;
 }
 
-type CallerOf<A extends Auth> = A extends "none" ? undefined : A extends "agent" ? AgentCaller : Caller;
+type CallerOf<A extends Auth> = A extends "none" | "holder" ? undefined : A extends "agent" ? AgentCaller : Caller;
 
 /** A route as a value: the router serves it, the OpenAPI document describes it, tests go through all of them. */
 export interface RouteSpec<A extends Auth, P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType> {

@@ -80,7 +80,8 @@ function serve(c: Ctx, { deps, route }: { deps: RouterDeps; route: Route }): Pro
     const { incoming } = c.env;
     refuseRepeatedHeaders(incoming);
     // Who asks comes first, so that a stranger learns nothing about what a route takes and costs no parsing.
-    const caller = await authenticate(route.auth, credentialsOf(incoming, deps.house), {
+    const credentials = credentialsOf(incoming, deps.house);
+    const caller = await authenticate(route.auth, credentials, {
       rooms: deps.rooms,
       request: facts,
     });
@@ -101,6 +102,7 @@ function serve(c: Ctx, { deps, route }: { deps: RouterDeps; route: Route }): Pro
       ...facts,
       accept: incoming.headers.accept,
       isLocal: deps.addresses.isLocal(incoming),
+      credentials,
     };
     return route.handle({ params, query, body, caller, request, rooms: deps.rooms, house: deps.house });
   });

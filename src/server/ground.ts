@@ -11,7 +11,7 @@ import type { Log } from "../system/log.ts";
 import type { ResolveAll } from "../system/egress-connector.ts";
 import { createMetrics, type Metrics } from "../system/metrics.ts";
 import { ulid } from "../system/random.ts";
-import { createEnvelope } from "../vault/envelope.ts";
+import { createEnvelope, type Envelope } from "../vault/envelope.ts";
 import { openKek } from "../vault/kek.ts";
 import { every } from "./background.ts";
 import { openStore } from "./store.ts";
@@ -28,6 +28,8 @@ export interface Ground {
   readonly replica: string;
   readonly heartbeat: Heartbeat;
   readonly keys: Keys;
+  /** Seals what lies in the vault. */
+  readonly envelope: Envelope;
   readonly operatorKey: OperatorKeyOutcome;
   readonly notices: readonly string[];
   readonly lifecycle: Lifecycle;
@@ -59,9 +61,10 @@ export async function layGround(
     readEnvironment: () => config.kek.value?.reveal(),
     mayCreate: () => isFirstStart(db),
   });
+  const envelope = createEnvelope({ kek });
   const keys = await createKeys({
     db,
-    vault: createEnvelope({ kek }),
+    vault: envelope,
     clock,
     log,
     algorithm: config.keys.algorithm,
@@ -75,6 +78,7 @@ export async function layGround(
     replica,
     heartbeat,
     keys,
+    envelope,
     operatorKey,
     notices: store.weakened,
     lifecycle,

@@ -12,10 +12,11 @@ import { createRegistry, type Registry } from "../registry/registry.ts";
 import { createRevocation } from "../revocation/revocation.ts";
 import type { StsDeps } from "../sts/deps.ts";
 import { createSts } from "../sts/sts.ts";
-import { createEgress } from "../system/egress.ts";
+import { createEgress, type Egress } from "../system/egress.ts";
 import { createUlids, type Ulids } from "../system/random.ts";
 import { createPlaces } from "../tasks/facts.ts";
 import { every, heedNotices } from "./background.ts";
+import { openBroker } from "./broker.ts";
 import { applyConfiguredTrust } from "./configured-trust.ts";
 import type { Ground } from "./ground.ts";
 import { keyRooms } from "./key-rooms.ts";
@@ -23,6 +24,7 @@ import { killRooms } from "./kills.ts";
 import { createLedger } from "./ledger.ts";
 import { registryRooms } from "./registry-rooms.ts";
 import { taskRooms } from "./task-rooms.ts";
+import { credentialRooms, secretRooms } from "./vault-rooms.ts";
 
 /** Beyond this distance from the database's clock nothing is minted (INV-25), in milliseconds. */
 const MAX_SKEW_MS = 5_000;
@@ -47,7 +49,10 @@ export async function openRooms(config: Config, ground: Ground): Promise<Rooms> 
   heedNotices(db.options, { registry, keys, lifecycle, log });
   // Registered before the gate, so that the last head is made after the gate's last event.
   const ledger = createLedger({ db, clock, issuer, keys, recorder, lifecycle, log });
-  const deps = stsDeps(config, ground, { recorder, registry, ids });
+  const egress = createEgress(ground.resolve === undefined ? {} : { resolve: ground.resolve });
+  lifecycle.onStop("background", "egress", egress.close);
+  const deps = stsDeps(config, ground, { recorder, registry, ids, egress });
+  const broker = openBroker(ground, deps, egress);
   every(GAUGES_MS, "gauges", {
     lifecycle,
     log,
@@ -64,6 +69,8 @@ export async function openRooms(config: Config, ground: Ground): Promise<Rooms> 
     sts: { ...sts, dpopNonce: () => deps.dpopNonces.current(clock.now()) },
     operators: createOperators({ db: kept }),
     ...taskRooms(deps, sts.live),
+    credentials: credentialRooms({ sts: deps, live: sts.live, broker: broker.deps }),
+    secrets: secretRooms({ secrets: broker.deps.secrets, recorder }),
     kills: killRooms({ db, kept, clock, revocation: deps.revocation, keys, issuer, log }),
     registry: registryRooms(registry, recorder),
     ledger,
@@ -88,9 +95,13 @@ export async function openRooms(config: Config, ground: Ground): Promise<Rooms> 
 }
 
 /** The token service with the gate in front of it. */
-function stsDeps(config: Config, ground: Ground, at: { recorder: Recorder; registry: Registry; ids: Ulids }): StsDeps {
+function stsDeps(
+  config: Config,
+  ground: Ground,
+  at: { recorder: Recorder; registry: Registry; ids: Ulids; egress: Egress },
+): StsDeps {
   const { db, clock, keys, log, lifecycle, metrics, replica, heartbeat } = ground;
-  const { recorder, registry, ids } = at;
+  const { recorder, registry, ids, egress } = at;
   const noise = createNoise({ db, clock, recorder });
   const gate = createGate({
     db,
@@ -107,8 +118,6 @@ function stsDeps(config: Config, ground: Ground, at: { recorder: Recorder; regis
     await noise.close();
     await recorder.idle();
   });
-  const egress = createEgress(ground.resolve === undefined ? {} : { resolve: ground.resolve });
-  lifecycle.onStop("background", "egress", egress.close);
   return {
     issuer: config.issuer,
     trustDomain: config.trustDomain ?? undefined,

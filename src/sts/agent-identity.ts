@@ -126,10 +126,35 @@ export async function tokenStillLives(
   await recordStranger(deps, at.request, new InvalidTokenError({ reason: "token_revoked", agent: claims.client_id }));
 }
 
-async function byOwnToken(deps: StsDeps, live: LiveTokens, presented: Presented): Promise<AgentIdentity> {
+/**
+ * Whoever holds a token of ours for one of our own endpoints: the token is good, live, of this audience, and proved where
+ * it is bound to a key. What it may do there is the endpoint's to decide.
+ *
+ * @throws {InvalidTokenError | InvalidDpopProofError} recorded
+ */
+export async function tokenHolder(
+  deps: StsDeps,
+  live: LiveTokens,
+  at: { presented: Presented; audience: string },
+): Promise<AgentIdentity & { readonly token: NonNullable<AgentIdentity["token"]> }> {
+  await deps.keys.fresh();
+  try {
+    if (!readBearer(at.presented.authorization)) throw new InvalidTokenError({ reason: "client_missing" });
+    return await byOwnToken(deps, live, at.presented, at.audience);
+  } catch (error) {
+    return await recordStranger(deps, at.presented, error);
+  }
+}
+
+async function byOwnToken(
+  deps: StsDeps,
+  live: LiveTokens,
+  presented: Presented,
+  audience = `${deps.issuer}/v1`,
+): Promise<AgentIdentity & { readonly token: NonNullable<AgentIdentity["token"]> }> {
   const given = readBearer(presented.authorization);
   try {
-    const claims = await readOwnToken(deps, given?.token ?? "", `${deps.issuer}/v1`);
+    const claims = await readOwnToken(deps, given?.token ?? "", audience);
     const proof = holderProof(deps, claims, presented, given);
     const state = await live.state(claims.jti);
     if (!state) throw new RefusedToken({ reason: "token_unknown" });

@@ -8,7 +8,7 @@ import {
 } from "../core/oauth/errors.ts";
 import { TOKEN_TYPE } from "../core/oauth/vocabulary.ts";
 import type { StsDeps } from "./deps.ts";
-import type { Origin } from "./origin.ts";
+import type { Origin, SubjectKey } from "./origin.ts";
 import { plan, type Planned, type Request } from "./plan.ts";
 import type { OAuthAnswer } from "./request.ts";
 
@@ -22,11 +22,18 @@ export type RefusalFace = (reason: Exclude<GateOutcome, "granted" | "continue" |
  * @throws {OAuthError} for every refusal; the trail says whether the gate recorded it
  */
 export async function issue(deps: StsDeps, request: Request, words: RefusalFace): Promise<OAuthAnswer> {
-  let origin: Origin = request.proved.origin;
+  const own = ownSubject(request);
+  const known = own && (await deps.places.noted(own.subjectKey.key, own.agent));
+  let origin: Origin = known ? { kind: "continue", place: known, subjectKey: own?.subjectKey } : request.proved.origin;
   for (let round = 0; round < 2; round++) {
     const current = origin;
     const result = await deps.authorizer.authorize(() => plan(deps, request, current));
-    if (result.outcome === "granted") return answer(deps, request, result.permit, result.value);
+    if (result.outcome === "granted") {
+      if (own && current.kind === "open") {
+        deps.places.note({ key: own.subjectKey.key, agent: own.agent, txn: request.txn, node: request.txn });
+      }
+      return answer(deps, request, result.permit, result.value);
+    }
     if (result.outcome !== "continue") {
       request.trail.recorded = true;
       throw await refusalOf(deps, request, result.outcome, words);
@@ -35,10 +42,22 @@ export async function issue(deps: StsDeps, request: Request, words: RefusalFace)
     const place = await deps.places.find(result.txn, result.node);
     // Swept long after its deadline: the subject token outlived the task it opened.
     if (!place) throw words("task_expired");
-    const subjectKey = current.kind === "open" ? current.subjectKey : undefined;
+    const subjectKey = current.kind === "redeem" ? undefined : current.subjectKey;
+    if (own) deps.places.note({ key: own.subjectKey.key, agent: own.agent, txn: result.txn, node: result.node });
     origin = { kind: "continue", place, ...(subjectKey === undefined ? {} : { subjectKey }) };
   }
   throw new TemporarilyUnavailableError({ reason: "gate_unknown_outcome" });
+}
+
+/**
+ * An agent's own token and what binds it. Where its exchanges continue is noted, so that the gate need not be asked twice.
+ * A human's is not: each time its claims are judged anew, and then those of the task.
+ */
+function ownSubject({ proved }: Request): { subjectKey: SubjectKey; agent: string } | undefined {
+  const { origin, acting } = proved;
+  if (origin.kind !== "open" || origin.subject.type !== "agent") return undefined;
+  const { subjectKey } = origin;
+  return subjectKey === undefined || subjectKey.singleUse ? undefined : { subjectKey, agent: acting.agent.name };
 }
 
 function answer(

@@ -26,6 +26,33 @@ export interface EgressRequest {
   readonly accept: string;
 }
 
+/** Ceilings of what is sent to an upstream by {@link Egress.send}; a caller may ask for less. */
+export const SEND_LIMITS = {
+  /** GitHub answers a token with whole descriptions of its repositories, 5–6 KB each. */
+  maxBytes: 1024 * 1024,
+  /** Authorization servers that ask others take seconds; a lease lives 59 s at most, and its caller waits. */
+  timeoutMs: 10_000,
+  /** Sockets to one origin, for vends at the same time. */
+  connections: 16,
+} as const;
+
+/** One request to an upstream. */
+export interface EgressOrder {
+  readonly method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
+  readonly url: string;
+  /** Names in lower case. `user-agent` and `accept-encoding` are ours; undici refuses what is no header. */
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body?: string | Uint8Array;
+  /** As in {@link EgressRequest}. */
+  readonly internal: boolean;
+  /** Bytes of the answer's body; more is `too_large`. At most {@link SEND_LIMITS.maxBytes}. */
+  readonly maxBytes: number;
+  /** Milliseconds for everything: DNS, TCP, TLS, head and body. At most {@link SEND_LIMITS.timeoutMs}. */
+  readonly timeoutMs: number;
+  /** Ends it early, with `aborted`. The upstream may have served it all the same. */
+  readonly signal?: AbortSignal;
+}
+
 /** An answer below 300 or from 400 on; what the status means is the caller's business. */
 export interface EgressResponse {
   readonly status: number;
@@ -37,11 +64,21 @@ export interface EgressResponse {
 
 /**
  * The only way out for requests whose URL comes from configuration or from another party's document. No cookie, no
- * authorization, no redirect, no proxy of the environment, no decompression.
+ * redirect, no proxy of the environment, no decompression, no second try.
  */
 export interface Egress {
-  /** @throws {EgressError} with its `kind` */
+  /**
+   * Fetches a document, without any authorization.
+   *
+   * @throws {EgressError} with its `kind`
+   */
   get(url: string, request: EgressRequest): Promise<EgressResponse>;
+  /**
+   * Sends what the caller gives, its credentials included, to where the caller says.
+   *
+   * @throws {EgressError} with its `kind`
+   */
+  send(order: EgressOrder): Promise<EgressResponse>;
   /** Cuts all connections, also those that are being made; later requests fail with `network`. */
   close(): void;
 }
@@ -49,26 +86,58 @@ export interface Egress {
 /** @param options `resolve` replaces the system's resolver (tests only) */
 export function createEgress(options: { resolve?: ResolveAll } = {}): Egress {
   const resolve = options.resolve ?? resolveBySystem;
-  // One agent each, so that a connection opened for an internal issuer is never reused for a public URL.
-  const agents = { internal: guardedAgent(true, resolve), public: guardedAgent(false, resolve) };
+  // One agent each, so that a connection opened for an internal URL is never reused for a public one, and so that fetches
+  // of keys and calls of upstreams do not wait for each other.
+  const fetching = {
+    internal: guardedAgent(true, resolve, EGRESS_LIMITS),
+    public: guardedAgent(false, resolve, EGRESS_LIMITS),
+  };
+  const sending = {
+    internal: guardedAgent(true, resolve, SEND_LIMITS),
+    public: guardedAgent(false, resolve, SEND_LIMITS),
+  };
   return {
-    get: async (url, request) =>
-      get(request.internal ? agents.internal : agents.public, parseUrl(url, request.internal), request),
+    get: async (url, { internal, accept, maxBytes, timeoutMs }) =>
+      exchange(agentFor(fetching, internal), EGRESS_LIMITS, {
+        method: "GET",
+        url,
+        headers: { accept },
+        internal,
+        maxBytes,
+        timeoutMs,
+      }),
+    send: async (order) => exchange(agentFor(sending, order.internal), SEND_LIMITS, order),
     close() {
       // Not waited for: undici would wait for a resolver that never answers.
-      for (const agent of [agents.internal, agents.public]) agent.destroy().catch(() => {});
+      const agents = [fetching.internal, fetching.public, sending.internal, sending.public];
+      for (const agent of agents) agent.destroy().catch(() => {});
     },
   };
 }
 
-function guardedAgent(internal: boolean, resolve: ResolveAll): Agent {
+interface Agents {
+  readonly internal: Agent;
+  readonly public: Agent;
+}
+
+interface Ceilings {
+  readonly maxBytes: number;
+  readonly timeoutMs: number;
+  readonly connections: number;
+}
+
+function agentFor(agents: Agents, internal: boolean): Agent {
+  return internal ? agents.internal : agents.public;
+}
+
+function guardedAgent(internal: boolean, resolve: ResolveAll, ceilings: Ceilings): Agent {
   return new Agent({
     connect: guardedConnector({ internal, resolve, connectTimeoutMs: EGRESS_LIMITS.timeoutMs }),
-    connections: EGRESS_LIMITS.connections,
+    connections: ceilings.connections,
     pipelining: 1,
     keepAliveTimeout: EGRESS_LIMITS.keepAliveMs,
     keepAliveMaxTimeout: EGRESS_LIMITS.keepAliveMs,
-    maxResponseSize: EGRESS_LIMITS.maxBytes,
+    maxResponseSize: ceilings.maxBytes,
   });
 }
 
@@ -85,41 +154,52 @@ function parseUrl(text: string, internal: boolean): URL {
   return url;
 }
 
-async function get(agent: Agent, url: URL, request: EgressRequest): Promise<EgressResponse> {
-  const cut = new AbortController();
-  let handle: ReturnType<typeof setTimeout> | undefined;
-  // undici looks at the signal only once it is connected; a resolver that never answers needs the race.
-  const late = new Promise<never>((_resolve, reject) => {
-    handle = setTimeout(
-      () => {
-        cut.abort();
-        reject(new EgressError("timeout"));
-      },
-      Math.min(request.timeoutMs, EGRESS_LIMITS.timeoutMs),
-    );
-  });
+async function exchange(agent: Agent, ceilings: Ceilings, order: EgressOrder): Promise<EgressResponse> {
+  const url = parseUrl(order.url, order.internal);
+  const maxBytes = Math.min(order.maxBytes, ceilings.maxBytes);
+  const timeoutMs = Math.min(order.timeoutMs, ceilings.timeoutMs);
   try {
-    return await Promise.race([exchange(agent, url, { request, signal: cut.signal }), late]);
+    return await bounded({ timeoutMs, signal: order.signal }, async (signal) => {
+      const response = await agent.request({
+        origin: url.origin,
+        path: url.pathname + url.search,
+        method: order.method,
+        headers: { ...order.headers, "accept-encoding": "identity", "user-agent": "ephor" },
+        body: order.body ?? null,
+        signal,
+      });
+      return await readResponse(response, maxBytes);
+    });
   } catch (error) {
     throw asEgressError(error);
-  } finally {
-    clearTimeout(handle);
   }
 }
 
-async function exchange(
-  agent: Agent,
-  url: URL,
-  o: { request: EgressRequest; signal: AbortSignal },
-): Promise<EgressResponse> {
-  const response = await agent.request({
-    origin: url.origin,
-    path: url.pathname + url.search,
-    method: "GET",
-    headers: { accept: o.request.accept, "accept-encoding": "identity", "user-agent": "ephor" },
-    signal: o.signal,
+/** Runs it until it ends, time is up or the caller's signal fires; then its own signal fires too. */
+async function bounded<T>(
+  by: { timeoutMs: number; signal: AbortSignal | undefined },
+  run: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  if (by.signal?.aborted === true) throw new EgressError("aborted");
+  const cut = new AbortController();
+  let handle: ReturnType<typeof setTimeout> | undefined;
+  let onAbort = (): void => {};
+  // undici looks at the signal only once it is connected; a resolver that never answers needs the race.
+  const stopped = new Promise<never>((_resolve, reject) => {
+    const stop = (kind: "timeout" | "aborted"): void => {
+      reject(new EgressError(kind));
+      cut.abort();
+    };
+    handle = setTimeout(() => stop("timeout"), by.timeoutMs);
+    onAbort = () => stop("aborted");
   });
-  return await readResponse(response, Math.min(o.request.maxBytes, EGRESS_LIMITS.maxBytes));
+  by.signal?.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await Promise.race([run(cut.signal), stopped]);
+  } finally {
+    clearTimeout(handle);
+    by.signal?.removeEventListener("abort", onAbort);
+  }
 }
 
 async function readResponse(response: Dispatcher.ResponseData, maxBytes: number): Promise<EgressResponse> {

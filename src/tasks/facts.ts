@@ -3,6 +3,7 @@
  * whether one is still open: the gate reads that where it releases.
  */
 import type { Db } from "../db/database.ts";
+import { createRecent } from "../system/recent.ts";
 import type { Subject } from "../core/trust/subject.ts";
 import type { EpochSeconds } from "../core/time.ts";
 
@@ -79,17 +80,21 @@ export interface Places {
   handOver(jti: string): Promise<HandOverFacts | undefined>;
   /** The place that a subject token opened, by its binding's key, and the key that it came with. */
   openedBy(key: string): Promise<{ place: Place; agent: string; jkt: string | undefined } | undefined>;
+  /** Notes where exchanges of an agent's own token continue, as the gate said. */
+  note(opening: { key: string; agent: string; txn: string; node: string }): void;
+  /**
+   * Where they continue, if that was noted. It decides nothing: the gate compares it with the binding, which never changes
+   * either, and says so if the token belongs elsewhere.
+   */
+  noted(key: string, agent: string): Promise<Place | undefined>;
 }
 
 /** @param db where tasks, nodes and hops lie */
 export function createPlaces(db: Db): Places {
-  const cache = new Map<string, Place>();
+  const cache = createRecent<Place>(CACHE_ENTRIES);
+  const openings = createRecent<{ readonly txn: string; readonly node: string }>(CACHE_ENTRIES);
 
   function keep(place: Place): Place {
-    if (cache.size >= CACHE_ENTRIES) {
-      const oldest = cache.keys().next().value;
-      if (oldest !== undefined) cache.delete(oldest);
-    }
     cache.set(place.node.id, place);
     return place;
   }
@@ -106,6 +111,13 @@ export function createPlaces(db: Db): Places {
 
   return {
     find,
+    note({ key, agent, txn, node }) {
+      openings.set(`${agent} ${key}`, { txn, node });
+    },
+    async noted(key, agent) {
+      const opening = openings.get(`${agent} ${key}`);
+      return opening && (await find(opening.txn, opening.node));
+    },
     async openedBy(key) {
       const [row] = await db.query<{ agent: string; txn: string; node: string; jkt: string | null }>(
         "select agent, txn, node, jkt from ephor.bindings where key = $1",

@@ -11,11 +11,11 @@ import { assertNothingLeaked, eventOf, granted } from "./refusals.ts";
 const w = await chainWorld({ after });
 const ULID = /^[0-9A-HJKMNP-TV-Z]{26}$/;
 const UNKNOWN = "01J00000000000000000000000";
-const guarded = routes.filter((route) => route.auth !== "none");
+const guarded = routes.filter((route) => route.auth !== "none" && route.auth !== "holder");
 let network = 0;
 
 const pathOf = (route: Route, name = "zzz"): string =>
-  route.path.replace("{name}", name).replace("{txn}", UNKNOWN).replace("{id}", UNKNOWN);
+  route.path.replace("{name}", name).replace("{resource}", name).replace("{txn}", UNKNOWN).replace("{id}", UNKNOWN);
 
 function ask(
   route: Route,

@@ -130,6 +130,23 @@ test("an agent lifted the kill of itself by a request whose body came after it",
   assert.equal((await w.operator("POST", "/v1/restore", { agent: "keyed-bot", reason: "test" })).status, 200);
 });
 
+test("an agent with ephor:trust gave itself power over Ephor by asking to have a superseded file refused", async () => {
+  const token = await atEphor("keyed-bot", "ephor:trust");
+  const order = {
+    source: "own.yaml",
+    file: "grants:\n  - { name: own, agent: keyed-bot, resource: ephor, actions: [kill, audit] }\n",
+  };
+  for (const more of [{}, { refuse_superseded: false }, { refuse_superseded: true }, { dry_run: true }]) {
+    const answer = await w.request("POST", "/v1/apply", {
+      headers: { authorization: `Bearer ${token}` },
+      body: { ...order, ...more },
+    });
+    assert.deepEqual([answer.status, answer.body["code"]], [403, "access_denied"], answer.text);
+  }
+  assert.equal((await w.operator("GET", "/v1/grants/own")).status, 404);
+  assert.deepEqual(await w.events({ type: "trust.apply", agent: "operator:start" }), []);
+});
+
 test("A-KILL-06 while others used up the pool of connections, nobody could kill", async () => {
   const { txn } = claimsOf(granted(await w.self("release-bot", READ_INVOICE)));
   const lock = await holdLock(w.databaseUrl, "lock table ephor.nodes in access exclusive mode");

@@ -52,7 +52,25 @@ export function stubRooms(seen: Seen, overrides: Partial<Rooms> = {}): Rooms {
     spec: { owner: "a@b.example" },
   } as const;
   const receipt = { id: "kill_1", at: AT, by: "operator", reason: "test", dry_run: false, lines: [], replicas: [] };
+  const secret = {
+    name: "crm-key",
+    owner: "a@b.example",
+    version: 1,
+    fingerprint: "f",
+    created_at: AT,
+    updated_at: AT,
+    updated_by: "operator",
+  };
   return {
+    credentials: {
+      vend: async () => ({ lease: "lease_1", kind: "static", expires_at: AT, residual_seconds: 0, credential: {} }),
+    },
+    secrets: {
+      list: async () => ({ items: [secret] }),
+      get: async (name) => (name === "crm-key" ? secret : undefined),
+      put: async () => secret,
+      remove: async (name) => name === "crm-key",
+    },
     sts: { token: form, introspect: form, revoke: form, dpopNonce: () => "nonce-1" },
     operators: {
       isOperatorKey: (authorization) => authorization?.startsWith("Bearer ephor_op_") === true,

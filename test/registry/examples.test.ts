@@ -45,7 +45,16 @@ function agentsOf(trust: MutableTrustIndex, issuer: string, claims: Record<strin
   return trust.agentsMatching(found, claims).map(({ agent }) => agent.name);
 }
 
-for (const name of ["github-actions", "gitlab", "kubernetes", "spiffe"]) {
+for (const name of [
+  "aws",
+  "aws-keyless",
+  "github-actions",
+  "github-app",
+  "gitlab",
+  "kubernetes",
+  "oauth-upstream",
+  "spiffe",
+]) {
   for (const issuerUrl of ["http://127.0.0.1:8460", "https://sts.acme.example"]) {
     test(`the example ${name} applies without a complaint at ${issuerUrl}`, () => {
       apply(name, issuerUrl);

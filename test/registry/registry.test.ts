@@ -160,7 +160,7 @@ test("what another source still names cannot be removed", async (t) => {
 
 test("at a start a file is applied once, or whenever it was not superseded", async (t) => {
   const { registry } = await world(t);
-  const start = { source: "trust.yaml", text: FILE };
+  const start = { source: "trust.yaml", text: FILE, actor: { type: "operator", id: "start" } } as const;
   assert.equal((await registry.applyAtStart(start, "first")).outcome, "applied");
   const newer = without("bot, resource: billing");
   await registry.apply(file(newer));

@@ -4,7 +4,14 @@ import { createServer, type RequestListener } from "node:http";
 import { createServer as createTcpServer, type AddressInfo } from "node:net";
 import { test, type TestContext } from "node:test";
 import { gzipSync } from "node:zlib";
-import { EGRESS_LIMITS, createEgress, type Egress, type EgressRequest } from "../../src/system/egress.ts";
+import {
+  EGRESS_LIMITS,
+  SEND_LIMITS,
+  createEgress,
+  type Egress,
+  type EgressOrder,
+  type EgressRequest,
+} from "../../src/system/egress.ts";
 import { EgressError, type EgressFailure } from "../../src/system/egress-error.ts";
 import type { ResolveAll } from "../../src/system/egress-connector.ts";
 
@@ -269,4 +276,87 @@ test("an error says what kind it is and nothing of the URL", async (t) => {
     egressFor(t).get("https://10.0.0.1/secret-path", ASK),
     (error: Error) => !error.message.includes("secret"),
   );
+});
+
+/** An order to a loopback server. */
+const order = (url: string, rest: Partial<EgressOrder> = {}): EgressOrder => ({
+  method: "POST",
+  url,
+  headers: {},
+  internal: true,
+  maxBytes: 1_000,
+  timeoutMs: 4_000,
+  ...rest,
+});
+
+test("send brings method, headers and body there, and the answer of an error back", async (t) => {
+  const seen: unknown[] = [];
+  const server = await serve(t, async (request, response) => {
+    let body = "";
+    for await (const chunk of request) body += String(chunk);
+    const { authorization, "content-length": length, "accept-encoding": encoding, cookie } = request.headers;
+    seen.push([request.method, request.url, authorization, length, encoding, cookie, body]);
+    response.writeHead(400, { "content-type": "application/json", "set-cookie": "a=b" }).end('{"error":"x"}');
+  });
+  const egress = egressFor(t);
+  const headers = { authorization: "Bearer canary", "accept-encoding": "gzip" };
+  const answer = await egress.send(order(`${server.url}/t?a=b`, { headers, body: "grant=ü" }));
+  assert.deepEqual([answer.status, answer.contentType], [400, "application/json"]);
+  assert.equal(Buffer.from(answer.body).toString(), '{"error":"x"}');
+  await egress.send(order(server.url, { method: "DELETE" }));
+  assert.deepEqual(seen, [
+    ["POST", "/t?a=b", "Bearer canary", "8", "identity", undefined, "grant=ü"],
+    ["DELETE", "/", undefined, undefined, "identity", undefined, ""],
+  ]);
+});
+
+test("send reads an empty 204", async (t) => {
+  const server = await serve(t, (_request, response) => response.writeHead(204).end());
+  const answer = await egressFor(t).send(order(server.url, { method: "DELETE" }));
+  assert.deepEqual([answer.status, answer.body.length], [204, 0]);
+});
+
+test("INV-21 send never connects a public URL to an address inside", async (t) => {
+  const server = await serve(t, (_request, response) => response.end("{}"));
+  const egress = egressFor(t, named("10.0.0.1"));
+  await refused(egress.send(order(`https://127.0.0.1:${server.port}/`, { internal: false })), "address");
+  await refused(egress.send(order("https://issuer.example/", { internal: false })), "address");
+  await refused(egress.send(order(server.url, { internal: false })), "url");
+  await refused(egress.send(order("http://issuer.example/")), "address");
+  await refused(egress.send(order("https://user:pass@issuer.example/")), "url");
+  assert.equal(server.count(), 0);
+});
+
+test("send follows no redirect, so that what it carries goes nowhere else", async (t) => {
+  const other = await serve(t, (_request, response) => response.end("{}"));
+  for (const status of [301, 302, 303, 307, 308]) {
+    const server = await serve(t, (_request, response) => response.writeHead(status, { location: other.url }).end());
+    await refused(egressFor(t).send(order(server.url, { body: "canary" })), "redirect", String(status));
+  }
+  assert.equal(other.count(), 0);
+});
+
+test("send reads as much as its order allows, and never more than its ceiling", async (t) => {
+  const server = await serve(t, (request, response) => response.end(Buffer.alloc(Number(request.url?.slice(1)))));
+  const send = (bytes: number, maxBytes: number) =>
+    egressFor(t).send(order(`${server.url}/${bytes}`, { method: "GET", maxBytes }));
+  assert.equal((await send(1_000, 1_000)).body.length, 1_000);
+  await refused(send(1_001, 1_000), "too_large");
+  assert.equal((await send(3 * EGRESS_LIMITS.maxBytes, SEND_LIMITS.maxBytes)).body.length, 3 * EGRESS_LIMITS.maxBytes);
+  await refused(send(SEND_LIMITS.maxBytes + 1, Number.MAX_SAFE_INTEGER), "too_large");
+});
+
+test("send ends with its time, also for a server that never answers", async (t) => {
+  const server = await serve(t, () => {});
+  await refused(egressFor(t).send(order(server.url, { timeoutMs: 50 })), "timeout");
+});
+
+test("send ends with its caller's signal, and sends nothing once it has fired", async (t) => {
+  const cut = new AbortController();
+  const server = await serve(t, () => cut.abort());
+  const egress = egressFor(t);
+  await refused(egress.send(order(server.url, { signal: cut.signal })), "aborted");
+  assert.equal(server.count(), 1);
+  await refused(egress.send(order(server.url, { signal: cut.signal })), "aborted");
+  assert.equal(server.count(), 1);
 });

@@ -38,5 +38,6 @@ export const deathKeys = {
   },
   txn: (txn: string): string => killKey("txn", txn),
   jti: (jti: string): string => killKey("jti", jti),
+  lease: (id: string): string => killKey("lease", id),
   resource: (name: string): string => killKey("resource", name),
 };

@@ -113,6 +113,9 @@ export const REASONS = [
   "not_served",
   "overloaded",
   "decrypt_failed",
+  "residual_not_granted",
+  "upstream_refused",
+  "upstream_unavailable",
   "internal",
 ] as const;
 

@@ -1,10 +1,12 @@
 import type { Route } from "../route.ts";
+import { credentialRoutes } from "./credentials.ts";
 import { documentRoutes } from "./documents.ts";
 import { healthRoutes } from "./health.ts";
 import { keyRoutes } from "./keys.ts";
 import { killRoutes } from "./kill.ts";
 import { ledgerRoutes } from "./ledger.ts";
 import { metadataRoutes } from "./metadata.ts";
+import { secretRoutes } from "./secrets.ts";
 import { taskRoutes } from "./tasks.ts";
 import { trustRoutes } from "./trust-objects.ts";
 
@@ -12,6 +14,8 @@ import { trustRoutes } from "./trust-objects.ts";
 export const routes: readonly Route[] = [
   ...metadataRoutes,
   ...taskRoutes,
+  ...credentialRoutes,
+  ...secretRoutes,
   ...killRoutes,
   ...ledgerRoutes,
   ...trustRoutes,

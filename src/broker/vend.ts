@@ -1,0 +1,370 @@
+import type { Ask, ReplayKey } from "../authz/ask.ts";
+import {
+  AccessDeniedError,
+  InsufficientScopeError,
+  InvalidTokenError,
+  OAuthError,
+  TemporarilyUnavailableError,
+} from "../core/oauth/errors.ts";
+import { decide, type Decision } from "../core/grants/decide.ts";
+import type { Allowed } from "../core/grants/decision.ts";
+import { deathKeys } from "../core/kill/keys.ts";
+import type { Permit } from "../core/permit.ts";
+import type { AccessTokenClaims } from "../core/token/claims.ts";
+import { lifetimeSeconds, MAX_LIFETIME_SECONDS } from "../core/token/lifetime.ts";
+import type { Agent, Resource } from "../core/trust/model.ts";
+import { ulid } from "../system/random.ts";
+import type { Place } from "../tasks/facts.ts";
+import type { BrokerDeps } from "./deps.ts";
+import { insertIntent, leaseAbandoned, leaseMinted, leaseReleased } from "./leases.ts";
+import { openSecrets, storeRotated } from "./opened-secrets.ts";
+import type { CredentialProvider, LeaseFacts, Minted } from "./provider.ts";
+import { ProviderError } from "./provider-error.ts";
+
+/** Longest that a mint may take, in milliseconds; a client waits no longer. */
+const MINT_LIMIT_MS = 20_000;
+
+/** Who asks for a credential, by a token of ours for that resource that was verified and is live. */
+export interface Holder {
+  readonly agent: Agent;
+  readonly claims: AccessTokenClaims;
+  readonly txn: string;
+  readonly node: string;
+  readonly killKeys: readonly string[];
+  readonly killEpochs: readonly number[];
+  /** A DPoP proof, not spent yet. */
+  readonly proof?: ReplayKey | undefined;
+}
+
+/** A credential that was made, recorded and may leave. */
+export interface Vended {
+  readonly lease: string;
+  readonly kind: string;
+  /** Epoch seconds. */
+  readonly expiresAt: number;
+  /** Seconds that it lives on at its upstream after that; null: nobody knows when it ends. */
+  readonly residualSeconds: number | null;
+  readonly credential: Minted["credential"];
+  /** Asked right before it is written to the socket. */
+  readonly permit: Permit;
+}
+
+type CredentialResource = Extract<Resource, { kind: "credential" }>;
+
+interface Order {
+  readonly resource: CredentialResource;
+  readonly provider: CredentialProvider;
+  readonly settings: unknown;
+  readonly holder: Holder;
+  readonly place: Place;
+  readonly requestId: string;
+}
+
+/**
+ * Vends a credential: decides and records the intent, opens what the provider needs, mints, records what would end it, and
+ * asks the gate again. If that sees a kill, or anything fails, the credential is destroyed.
+ *
+ * @throws {InsufficientScopeError} not granted; {AccessDeniedError} more would live on than the grant allows;
+ * {InvalidTokenError} killed or ended; {TemporarilyUnavailableError} the upstream or the database is away
+ */
+export async function vend(
+  deps: BrokerDeps,
+  request: { resource: CredentialResource; holder: Holder; requestId: string },
+): Promise<Vended> {
+  const order = await orderOf(deps, request);
+  const id = `lease_${ulid(deps.clock.nowMs())}`;
+  const intent = await decided(deps, order, id);
+  try {
+    const minted = await mint(deps, order, intent);
+    return await release(deps, order, { intent, minted });
+  } catch (error) {
+    // Whatever was made is due now; the worker ends it, and goes on trying.
+    await leaseAbandoned(deps.db, id, deps.clock.nowMs()).catch(() => {});
+    throw await failed(deps, order, { error, id });
+  }
+}
+
+async function orderOf(
+  deps: BrokerDeps,
+  { resource, holder, requestId }: { resource: CredentialResource; holder: Holder; requestId: string },
+): Promise<Order> {
+  const provider = deps.kinds.get(resource.provider);
+  const parsed = provider?.settings.safeParse(resource.settings);
+  const place = await deps.places.find(holder.txn, holder.node);
+  if (!provider || !parsed?.success) throw new AccessDeniedError({ reason: "not_served", resource: resource.name });
+  if (!place) throw new InvalidTokenError({ reason: "token_unknown" });
+  return { resource, provider, settings: parsed.data, holder, place, requestId };
+}
+
+interface Intent {
+  readonly facts: LeaseFacts;
+  readonly allowed: Allowed;
+  readonly issuedAt: number;
+  readonly endsAt: number;
+  readonly epochs: readonly number[];
+  readonly keys: readonly string[];
+  readonly opens: ReadonlyMap<string, Permit>;
+}
+
+/** The first durable step: what is about to be made, for whom, by which grant. */
+async function decided(deps: BrokerDeps, order: Order, id: string): Promise<Intent> {
+  const { holder, place, resource } = order;
+  const facts = factsOf(order, id);
+  const keys = [...holder.killKeys, deathKeys.lease(id), deathKeys.resource(resource.name)];
+  const epochs = [...holder.killEpochs, null, null];
+  const made = { issuedAt: 0, endsAt: 0, allowed: undefined as Allowed | undefined };
+  let inserted = false;
+  const decideNow = (): Ask => {
+    const allowed = judged(deps, order);
+    made.allowed = allowed;
+    made.issuedAt = deps.clock.now();
+    made.endsAt = made.issuedAt + lifeOf(allowed, place, made.issuedAt);
+    return askOf(deps, order, { action: "credential.vend", facts, kill: { keys, epochs }, allowed });
+  };
+  // Refused before anything is written down as an intent.
+  await refusing(deps, order, () => decideNow());
+  await insertIntent(deps.db, {
+    facts,
+    provider: resource.provider,
+    settings: resource.settings,
+    node: holder.node,
+    keys,
+    epochs: [...holder.killEpochs, 0, 0],
+    now: deps.clock.now(),
+    endsAt: made.endsAt,
+  });
+  inserted = true;
+  try {
+    const result = await deps.authorizer.authorize(() => ({ ask: decideNow(), value: undefined }));
+    if (result.outcome !== "granted")
+      throw new InvalidTokenError({ reason: result.outcome === "continue" ? "internal" : result.outcome });
+    const { allowed } = made;
+    if (!allowed) throw new TemporarilyUnavailableError({ reason: "internal" });
+    const known = epochs.map((epoch) => epoch ?? result.epoch);
+    return { facts, allowed, issuedAt: made.issuedAt, endsAt: made.endsAt, epochs: known, keys, opens: result.opens };
+  } catch (error) {
+    if (inserted) await leaseAbandoned(deps.db, id, deps.clock.nowMs()).catch(() => {});
+    throw error;
+  }
+}
+
+/** A refusal by decision is recorded here; one by the gate is recorded there. */
+async function refusing(deps: BrokerDeps, order: Order, work: () => unknown): Promise<void> {
+  try {
+    work();
+  } catch (error) {
+    if (error instanceof OAuthError) {
+      const { holder, resource, requestId } = order;
+      await deps.recorder.refused(
+        {
+          type: "credential.vend",
+          agent: holder.agent.name,
+          sub: holder.claims.sub,
+          txn: holder.txn,
+          jti: holder.claims.jti,
+          resource: resource.name,
+          requestId,
+          facts: { ...error.facts, trust_version: deps.trust().version },
+        },
+        error.reason,
+      );
+    }
+    throw error;
+  }
+}
+
+/** @throws {InsufficientScopeError | AccessDeniedError} */
+function judged(deps: BrokerDeps, order: Order): Allowed {
+  const { resource, place, provider, settings, holder } = order;
+  const scope = `${resource.name}:vend`;
+  if (!holder.claims.scope.split(" ").includes(scope))
+    throw new InsufficientScopeError({ reason: "insufficient_scope", scope });
+  const current = deps.trust().resourceByName(resource.name);
+  const decision: Decision = current
+    ? decide(deps.trust(), {
+        path: place.node.path,
+        subject: place.task.subject,
+        resource: current,
+        scopes: [scope],
+        ceilings: [place.task.ceiling, place.node.ceiling],
+        txn: place.task.txn,
+        now: deps.clock.now(),
+      })
+    : { allowed: false, reason: "target_unknown", facts: {} };
+  if (!decision.allowed) throw new InsufficientScopeError({ reason: decision.reason, scope, ...decision.facts });
+  refuseResidual(provider.residualSeconds(settings), decision.residual);
+  return decision;
+}
+
+/**
+ * What its provider cannot end in time needs a grant that says so (CONTRACT §7).
+ *
+ * @throws {AccessDeniedError} `residual_not_granted`
+ */
+function refuseResidual(seconds: number, granted: Allowed["residual"]): void {
+  if (seconds === 0 || granted === "unlimited") return;
+  const limit = typeof granted === "number" ? granted : granted === "none" ? 0 : Number.POSITIVE_INFINITY;
+  // A value that nobody can take back leaves only where a grant says `residual: unlimited`.
+  if (seconds > limit || !Number.isFinite(seconds)) throw new AccessDeniedError({ reason: "residual_not_granted" });
+}
+
+function lifeOf(allowed: Allowed, place: Place, issuedAt: number): number {
+  return lifetimeSeconds({
+    asked: MAX_LIFETIME_SECONDS,
+    ...(allowed.ttlSeconds === undefined ? {} : { grantTtl: allowed.ttlSeconds }),
+    ...(allowed.until === undefined ? {} : { until: allowed.until }),
+    taskDeadline: place.task.deadline,
+    issuedAt,
+  });
+}
+
+function factsOf(order: Order, id: string): LeaseFacts {
+  const { holder, place, resource } = order;
+  const { subject, purpose } = place.task;
+  const email = subject.type === "human" ? subject.claims["email"] : undefined;
+  const why = holder.claims.purpose ?? purpose;
+  return {
+    id,
+    resource: resource.name,
+    agent: holder.agent.name,
+    owner: holder.agent.owner,
+    path: place.node.path,
+    sub: subject.sub,
+    txn: holder.txn,
+    jti: holder.claims.jti,
+    ...(typeof email === "string" ? { email } : {}),
+    ...(why === undefined ? {} : { purpose: why }),
+  };
+}
+
+function askOf(
+  deps: BrokerDeps,
+  order: Order,
+  at: { action: "credential.vend" | "credential.release"; facts: LeaseFacts; kill: Ask["kill"]; allowed: Allowed },
+): Ask {
+  const { holder, resource, provider, settings, requestId } = order;
+  const { action, facts, allowed } = at;
+  const isIntent = action === "credential.vend";
+  return {
+    action,
+    target: facts.id,
+    actor: holder.agent.name,
+    trustVersion: deps.trust().version,
+    kill: at.kill,
+    task: { txn: holder.txn, nodes: [holder.node] },
+    ...(isIntent ? { opens: provider.secrets(settings, facts) } : {}),
+    ...(isIntent && holder.proof ? { replay: [holder.proof] } : {}),
+    event: {
+      type: action,
+      agent: holder.agent.name,
+      sub: facts.sub,
+      txn: holder.txn,
+      jti: holder.claims.jti,
+      resource: resource.name,
+      requestId,
+      facts: {
+        lease: facts.id,
+        kind: resource.provider,
+        path: facts.path,
+        owner: facts.owner,
+        purpose: facts.purpose,
+        grants: allowed.grants.map((grant) => grant.grant),
+        trust_version: deps.trust().version,
+      },
+    },
+  };
+}
+
+/** Mints, and writes down what would end it before anything else happens. */
+async function mint(deps: BrokerDeps, order: Order, intent: Intent): Promise<Minted> {
+  const { provider, settings } = order;
+  const opened = await openSecrets(deps, intent.opens);
+  let minted: Minted;
+  try {
+    minted = await provider.mint(
+      {
+        settings,
+        lease: intent.facts,
+        secrets: opened.texts,
+        policies: intent.allowed.policies ?? [],
+        issuedAt: intent.issuedAt,
+        endsAt: intent.endsAt,
+        upstream: { egress: deps.egress },
+      },
+      AbortSignal.timeout(MINT_LIMIT_MS),
+    );
+  } catch (error) {
+    if (error instanceof ProviderError && error.rotated) await storeRotated(deps, error.rotated, intent.facts);
+    throw error;
+  } finally {
+    opened.wipe();
+  }
+  const stillOurs = await leaseMinted(deps, intent.facts.id, minted);
+  if (minted.rotated) await storeRotated(deps, minted.rotated, intent.facts);
+  if (!stillOurs) throw new TemporarilyUnavailableError({ reason: "permit_lapsed" });
+  return minted;
+}
+
+/** The second durable step: nothing killed it meanwhile, and the record says that it leaves. */
+async function release(deps: BrokerDeps, order: Order, at: { intent: Intent; minted: Minted }): Promise<Vended> {
+  const { intent, minted } = at;
+  const kill = { keys: intent.keys, epochs: intent.epochs };
+  const result = await deps.authorizer.authorize(() => {
+    const allowed = judged(deps, order);
+    return {
+      ask: askOf(deps, order, { action: "credential.release", facts: intent.facts, kill, allowed }),
+      value: undefined,
+    };
+  });
+  if (result.outcome !== "granted")
+    throw new InvalidTokenError({ reason: result.outcome === "continue" ? "internal" : result.outcome });
+  if (!(await leaseReleased(deps.db, intent.facts.id, { endsAt: intent.endsAt, epochs: intent.epochs }))) {
+    deps.authorizer.withheld(result.permit);
+    throw new TemporarilyUnavailableError({ reason: "permit_lapsed" });
+  }
+  return {
+    lease: intent.facts.id,
+    kind: order.provider.kind,
+    expiresAt: intent.endsAt,
+    residualSeconds: residualOf(order, intent.endsAt, minted),
+    credential: minted.credential,
+    permit: result.permit,
+  };
+}
+
+function residualOf(order: Order, endsAt: number, minted: Minted): number | null {
+  const worst = order.provider.residualSeconds(order.settings);
+  if (worst === 0) return 0;
+  if (minted.upstreamExpiresAt !== undefined) return Math.max(0, minted.upstreamExpiresAt - endsAt);
+  return Number.isFinite(worst) ? worst : null;
+}
+
+/** What the caller may know of a failure: that it is ours to mend, never what the upstream said. */
+async function failed(deps: BrokerDeps, order: Order, at: { error: unknown; id: string }): Promise<unknown> {
+  const { error, id } = at;
+  if (error instanceof OAuthError) return error;
+  const problem = error instanceof ProviderError ? error.problem : "internal";
+  deps.log.warn("vend_failed", {
+    requestId: order.requestId,
+    resource: order.resource.name,
+    reason: problem,
+    err: error,
+  });
+  await deps.recorder
+    .noted({
+      type: "credential.vend",
+      agent: order.holder.agent.name,
+      txn: order.holder.txn,
+      resource: order.resource.name,
+      requestId: order.requestId,
+      facts: { lease: id, problem, code: error instanceof ProviderError ? error.code : undefined },
+    })
+    .catch(() => {});
+  const isRefused = error instanceof ProviderError && !error.isTransient;
+  return isRefused
+    ? new AccessDeniedError({ reason: "upstream_refused", resource: order.resource.name }, { cause: error })
+    : new TemporarilyUnavailableError(
+        { reason: "upstream_unavailable", resource: order.resource.name },
+        { cause: error },
+      );
+}

@@ -1,0 +1,94 @@
+import { InvalidTargetError, TemporarilyUnavailableError } from "../core/oauth/errors.ts";
+import type { Recorder } from "../audit/recorder.ts";
+import type { SecretView } from "../api/secrets.ts";
+import type { BrokerDeps } from "../broker/deps.ts";
+import { vend } from "../broker/vend.ts";
+import type { Rooms } from "../http/rooms.ts";
+import type { StsDeps } from "../sts/deps.ts";
+import { tokenHolder } from "../sts/agent-identity.ts";
+import type { LiveTokens } from "../sts/live-tokens.ts";
+import { SecretBytes } from "../vault/secret-bytes.ts";
+import type { SecretFacts, Secrets } from "../vault/secrets.ts";
+import { actorOf, instantOf } from "./wire.ts";
+
+/** Sealed secrets, as the routes call them. */
+export function secretRooms(deps: { secrets: Secrets; recorder: Recorder }): Rooms["secrets"] {
+  const { secrets, recorder } = deps;
+  return {
+    async list({ after, limit }) {
+      const items = (await secrets.list({ after, limit: limit + 1 })).map(viewOf);
+      const last = items.length > limit ? items[limit - 1] : undefined;
+      return { items: items.slice(0, limit), ...(last === undefined ? {} : { next: last.name }) };
+    },
+    async get(name) {
+      const facts = await secrets.describe(name);
+      return facts && viewOf(facts);
+    },
+    async put({ name, value, owner }, { caller, request }) {
+      const bytes = SecretBytes.fromText(value);
+      try {
+        const by = actorOf(caller);
+        const event = recorder.draft(
+          { type: "secret.set", agent: by, requestId: request.requestId, facts: { secret: name, owner } },
+          "granted",
+        );
+        return viewOf(await secrets.put({ name, owner, value: bytes, by, event }));
+      } finally {
+        bytes.wipe();
+      }
+    },
+    remove: (name, { caller, request }) =>
+      secrets.remove(
+        name,
+        recorder.draft(
+          { type: "secret.remove", agent: actorOf(caller), requestId: request.requestId, facts: { secret: name } },
+          "granted",
+        ),
+      ),
+  };
+}
+
+function viewOf(facts: SecretFacts): SecretView {
+  const { createdAt, updatedAt, updatedBy, ...rest } = facts;
+  return { ...rest, created_at: instantOf(createdAt), updated_at: instantOf(updatedAt), updated_by: updatedBy };
+}
+
+/** Vending, as the route calls it. */
+export function credentialRooms(deps: { sts: StsDeps; live: LiveTokens; broker: BrokerDeps }): Rooms["credentials"] {
+  const { sts, live, broker } = deps;
+  return {
+    async vend(name, { credentials, requestId, method, route, remoteAddress }) {
+      const resource = sts.trust().resourceByName(name);
+      // An unknown name and another kind look alike, and like a token for something else: nothing is told.
+      const audience = `${sts.issuer}/credentials/${name}`;
+      const presented = { ...credentials, requestId, route: `${method} ${route}`, remoteAddress };
+      const holder = await tokenHolder(sts, live, { presented, audience });
+      if (resource?.kind !== "credential") throw new InvalidTargetError({ reason: "target_unknown" });
+      const { claims, state } = holder.token;
+      const vended = await vend(broker, {
+        resource,
+        requestId,
+        holder: {
+          agent: holder.agent,
+          claims,
+          txn: state.txn,
+          node: state.node,
+          killKeys: state.killKeys,
+          killEpochs: state.killEpochs,
+          proof: holder.proof && { key: holder.proof.replayKey, exp: holder.proof.replayUntil },
+        },
+      });
+      if (!vended.permit.isLive(sts.clock.monotonicMs())) {
+        sts.authorizer.withheld(vended.permit);
+        throw new TemporarilyUnavailableError({ reason: "permit_lapsed" });
+      }
+      return {
+        lease: vended.lease,
+        kind: vended.kind,
+        expires_at: instantOf(vended.expiresAt * 1_000),
+        residual_seconds: vended.residualSeconds,
+        credential: { ...vended.credential },
+      };
+    },
+  };
+}

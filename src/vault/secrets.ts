@@ -1,0 +1,171 @@
+import { createHmac } from "node:crypto";
+import type { Permit } from "../core/permit.ts";
+import { TemporarilyUnavailableError } from "../core/oauth/errors.ts";
+import type { Db } from "../db/database.ts";
+import type { DatabaseClock } from "../system/clock.ts";
+import type { Envelope } from "./envelope.ts";
+import type { Place } from "./place.ts";
+import type { SecretBytes } from "./secret-bytes.ts";
+
+/** What may be known of a secret. The value is never part of it. */
+export interface SecretFacts {
+  readonly name: string;
+  readonly owner: string;
+  readonly version: number;
+  /** Keyed hash of the value: the same for the same value, and tells nothing else. */
+  readonly fingerprint: string;
+  readonly createdAt: number;
+  readonly updatedAt: number;
+  readonly updatedBy: string;
+}
+
+/** There is no secret of this name, or not this version of it. The name is all it tells. */
+export class SecretMissingError extends Error {
+  readonly secret: string;
+
+  constructor(name: string) {
+    super(`the vault has no secret "${name}"; set it with: ephor secret set ${name}`);
+    this.name = "SecretMissingError";
+    this.secret = name;
+  }
+}
+
+/** A value that two operators set at the same moment is tried again this often. */
+const PUT_ATTEMPTS = 3;
+
+/** Sealed secrets. No function answers a value but `open`, and that one takes a permit. */
+export interface Secrets {
+  /**
+   * A new version. The caller still owns, and wipes, `value`.
+   *
+   * @param order.event the ledger's row, written in the same step
+   */
+  put(order: {
+    name: string;
+    owner?: string | undefined;
+    value: SecretBytes;
+    by: string;
+    event: object;
+  }): Promise<SecretFacts>;
+  describe(name: string): Promise<SecretFacts | undefined>;
+  list(page: { after: string; limit: number }): Promise<readonly SecretFacts[]>;
+  /** @returns false when there was none */
+  remove(name: string, event: object): Promise<boolean>;
+  /**
+   * The value of the version that counts.
+   *
+   * @throws {SecretMissingError}
+   * @throws {DecryptError} `decrypt_failed`: never an older value, never an empty one (INV-22)
+   * @throws {TemporarilyUnavailableError} `permit_lapsed`
+   */
+  open(permit: Permit, name: string): Promise<{ value: SecretBytes; version: number }>;
+}
+
+interface SecretRow {
+  name: string;
+  owner: string;
+  version: number;
+  fingerprint: string;
+  created_at: number;
+  updated_at: number;
+  updated_by: string;
+}
+
+const FACTS = `
+  select s.name, s.owner, s.version, v.fingerprint, s.created_at, s.updated_at, s.updated_by
+  from ephor.secrets s join ephor.secret_versions v on v.name = s.name and v.version = s.version`;
+
+/** @param deps.fingerprintKey shared by all replicas, never shown */
+export function createSecrets(deps: {
+  db: Db;
+  envelope: Envelope;
+  clock: DatabaseClock;
+  fingerprintKey: () => Uint8Array;
+}): Secrets {
+  const { db, envelope, clock } = deps;
+
+  async function describe(name: string): Promise<SecretFacts | undefined> {
+    const [row] = await db.query<SecretRow>(`${FACTS} where s.name = $1`, [name]);
+    return row && factsOf(row);
+  }
+
+  const fingerprint = (name: string, value: SecretBytes): string =>
+    value.use((bytes) =>
+      createHmac("sha256", deps.fingerprintKey())
+        .update(`ephor secret fingerprint\0${name}\0`)
+        .update(bytes)
+        .digest("base64url")
+        .slice(0, 22),
+    );
+
+  return {
+    describe,
+    async put({ name, owner, value, by, event }) {
+      for (let attempt = 0; attempt < PUT_ATTEMPTS; attempt++) {
+        const [current] = await db.query<{ version: number }>(
+          "select max(version) as version from ephor.secret_versions where name = $1",
+          [name],
+        );
+        const version = (current?.version ?? 0) + 1;
+        const [row] = await db.query<{ r: { outcome: string } }>(
+          "select ephor.put_secret($1, $2::jsonb, $3::jsonb) as r",
+          [
+            Math.floor(clock.nowMs()),
+            JSON.stringify({
+              name,
+              owner: owner ?? null,
+              version,
+              sealed: await envelope.seal(value, placeOf(name, version)),
+              fingerprint: fingerprint(name, value),
+              by,
+            }),
+            JSON.stringify(event),
+          ],
+        );
+        if (row?.r.outcome === "put") return (await describe(name)) as SecretFacts;
+      }
+      throw new TemporarilyUnavailableError({ reason: "overloaded" });
+    },
+    async list({ after, limit }) {
+      const rows = await db.query<SecretRow>(`${FACTS} where s.name > $1 order by s.name limit $2`, [after, limit]);
+      return rows.map(factsOf);
+    },
+    async remove(name, event) {
+      const [row] = await db.query<{ r: { outcome: string } }>("select ephor.remove_secret($1, $2, $3::jsonb) as r", [
+        Math.floor(clock.nowMs()),
+        name,
+        JSON.stringify(event),
+      ]);
+      return row?.r.outcome === "removed";
+    },
+    async open(permit, name) {
+      if (permit.action !== "secret.open" || permit.target !== name)
+        throw new TypeError("the permit is for something else");
+      if (!permit.spend(clock.monotonicMs())) throw new TemporarilyUnavailableError({ reason: "permit_lapsed" });
+      const [row] = await db.query<{ version: number; sealed: unknown }>(
+        `select s.version, v.sealed from ephor.secrets s
+         join ephor.secret_versions v on v.name = s.name and v.version = s.version where s.name = $1`,
+        [name],
+      );
+      if (!row) throw new SecretMissingError(name);
+      return { value: await envelope.open(row.sealed, placeOf(name, row.version)), version: row.version };
+    },
+  };
+}
+
+/** Where a value belongs: it opens at its own name and version and nowhere else. */
+function placeOf(name: string, version: number): Place {
+  return { table: "secret_versions", row: name, version, purpose: "value" };
+}
+
+function factsOf(row: SecretRow): SecretFacts {
+  return {
+    name: row.name,
+    owner: row.owner,
+    version: row.version,
+    fingerprint: row.fingerprint,
+    createdAt: row.created_at,
+    updatedAt: row.updated_at,
+    updatedBy: row.updated_by,
+  };
+}
