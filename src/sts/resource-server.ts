@@ -2,7 +2,7 @@ import { InvalidClientError, InvalidRequestError } from "../core/oauth/errors.ts
 import { readBasic } from "../core/oauth/basic.ts";
 import type { Form } from "../core/oauth/form.ts";
 import type { Resource } from "../core/trust/model.ts";
-import { constantTimeEqual, sha256Hex } from "../system/hash.ts";
+import { digestsEqual, sha256Hex } from "../system/hash.ts";
 import { clientAssertion, type ActingAgent } from "./acting-agent.ts";
 import type { StsDeps } from "./deps.ts";
 import { isKilled } from "./is-killed.ts";
@@ -39,7 +39,7 @@ export async function introspectionClient(deps: StsDeps, context: Context): Prom
   const resource = deps.trust().resourceByName(clientId);
   const introspection = resource?.introspection;
   const stored = introspection && "secretHash" in introspection ? introspection.secretHash : undefined;
-  const isRight = constantTimeEqual(hashOf(stored), sha256Hex(clientSecret.slice(0, SECRET_MAX_CHARACTERS)));
+  const isRight = digestsEqual(hashOf(stored), sha256Hex(clientSecret.slice(0, SECRET_MAX_CHARACTERS)));
   if (!resource || stored === undefined || !isRight || clientSecret.length > SECRET_MAX_CHARACTERS) {
     throw new InvalidClientError({ reason: stored === undefined ? "client_unknown" : "client_secret_wrong" });
   }

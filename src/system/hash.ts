@@ -10,6 +10,11 @@ export function sha256Hex(data: string | Uint8Array): string {
   return hash("sha256", data, "hex");
 }
 
+/** Whether two digests of one kind, as text, are equal, in a time that tells nothing about where they differ. */
+export function digestsEqual(a: string, b: string): boolean {
+  return a.length === b.length && timingSafeEqual(Buffer.from(a), Buffer.from(b));
+}
+
 /** Whether two strings are equal, in a time that tells nothing about where they differ nor about their lengths. */
 export function constantTimeEqual(a: string, b: string): boolean {
   // Digests have one length, which `timingSafeEqual` demands; equal digests mean equal strings.

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { constantTimeEqual, sha256Base64url, sha256Hex } from "../../src/system/hash.ts";
+import { constantTimeEqual, digestsEqual, sha256Base64url, sha256Hex } from "../../src/system/hash.ts";
 import { randomBytes, randomToken, ulid } from "../../src/system/random.ts";
 
 test("ulid is 26 Crockford characters whose first ten spell the time", () => {
@@ -32,4 +32,16 @@ test("constantTimeEqual compares strings of any length", () => {
   assert.equal(constantTimeEqual("abc", "abc"), true);
   assert.equal(constantTimeEqual("abc", "abd"), false);
   assert.equal(constantTimeEqual("abc", "abcd"), false);
+});
+
+test("digestsEqual tells digests apart, and a digest from anything shorter", () => {
+  assert.equal(digestsEqual(sha256Hex("abc"), sha256Hex("abc")), true);
+  assert.equal(digestsEqual(sha256Hex("abc"), sha256Hex("abd")), false);
+  assert.equal(digestsEqual(sha256Hex("abc"), sha256Hex("abc").slice(1)), false);
+  assert.equal(digestsEqual(sha256Hex("abc"), ""), false);
+});
+
+test("ulids stay different where the pool of random bytes is filled again", () => {
+  const made = Array.from({ length: 5_000 }, () => ulid(7));
+  assert.equal(new Set(made.map((id) => id.slice(10))).size, made.length);
 });

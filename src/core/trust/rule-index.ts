@@ -81,9 +81,9 @@ export function createRuleIndex(): RuleIndex {
       for (const [claim, drawers] of claims) {
         const value = readClaim(token, claim);
         if (!isScalar(value)) continue;
-        for (const rules of drawersOf(drawers, value)) {
+        eachDrawer(drawers, value, (rules) => {
           for (const rule of rules) if (!found.has(rule) && rule.compiled.matches(token)) found.add(rule);
-        }
+        });
       }
       return [...found];
     },
@@ -119,17 +119,17 @@ function waysToFile(rule: CompiledRule): (readonly Place[])[] {
   return [...ways.filter(isExact), ...ways.filter((places) => !isExact(places))];
 }
 
-function* drawersOf(drawers: ClaimDrawers, value: Scalar): Generator<ReadonlySet<IndexedRule>> {
+function eachDrawer(drawers: ClaimDrawers, value: Scalar, see: (rules: ReadonlySet<IndexedRule>) => void): void {
   const exact = drawers.exact.get(keyOf(value));
-  if (exact !== undefined) yield exact;
+  if (exact !== undefined) see(exact);
   if (typeof value !== "string") return;
   for (const [length, byText] of drawers.prefix) {
     const rules = length <= value.length ? byText.get(value.slice(0, length)) : undefined;
-    if (rules !== undefined) yield rules;
+    if (rules !== undefined) see(rules);
   }
   for (const [length, byText] of drawers.suffix) {
     const rules = length <= value.length ? byText.get(value.slice(value.length - length)) : undefined;
-    if (rules !== undefined) yield rules;
+    if (rules !== undefined) see(rules);
   }
 }
 
