@@ -8,7 +8,16 @@ const NOW = 1_795_312_800;
 /** What the gate is given for an agent's first token, or for a later one of a task. */
 function row(i: number, name: string, continues: boolean): Record<string, unknown> {
   const keys = ["all", `agent:${name}`, `txn:${name}`];
-  const node = { id: name, txn: name, parent: null, agent: "bot", path: ["bot"], ceiling: null, made_at: NOW, kill_keys: keys };
+  const node = {
+    id: name,
+    txn: name,
+    parent: null,
+    agent: "bot",
+    path: ["bot"],
+    ceiling: null,
+    made_at: NOW,
+    kill_keys: keys,
+  };
   const task = { txn: name, opener: "bot", subject: {}, sub: "agent|bot", opened_at: NOW, deadline: NOW + 3600 };
   const jti = `j-${i}-${name}-${continues}`;
   return {
@@ -28,7 +37,17 @@ function row(i: number, name: string, continues: boolean): Record<string, unknow
     bind_node: name,
     bind_single: false,
     bind_exp: NOW + 60,
-    new_hop: { jti, txn: name, node: name, kind: "access", actor: "bot", aud: "a", scopes: ["s:a"], iat: NOW, exp: NOW + 45 },
+    new_hop: {
+      jti,
+      txn: name,
+      node: name,
+      kind: "access",
+      actor: "bot",
+      aud: "a",
+      scopes: ["s:a"],
+      iat: NOW,
+      exp: NOW + 45,
+    },
     ...(continues ? { check_txn: name, check_nodes: [name] } : { new_task: task, new_node: node }),
   };
 }
@@ -68,7 +87,10 @@ test("the gate and the reading of tokens go by indexes, also with plans that wer
     "select relname, seq_scan, idx_scan from pg_stat_xact_user_tables where schemaname = 'ephor'",
   );
   await client.end();
-  assert.deepEqual(scans.filter((scan) => Number(scan.seq_scan) > 0).map((scan) => scan.relname), []);
+  assert.deepEqual(
+    scans.filter((scan) => Number(scan.seq_scan) > 0).map((scan) => scan.relname),
+    [],
+  );
   const used = new Set(scans.filter((scan) => Number(scan.idx_scan) > 0).map((scan) => scan.relname));
   for (const table of ["tasks", "nodes", "hops", "bindings", "dead_keys", "streams"]) assert.ok(used.has(table), table);
 });

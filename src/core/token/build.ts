@@ -63,7 +63,10 @@ export function buildAccessTokenClaims(facts: AccessTokenFacts): AccessTokenClai
   };
   const payload = JSON.stringify(claims);
   // One character is at most three bytes of UTF-8: most tokens are small enough without counting.
-  if (encodedBytes(payload.length * 3) > OWN_TOKEN_MAX_BYTES && encodedBytes(encoder.encode(payload).length) > OWN_TOKEN_MAX_BYTES) {
+  if (
+    encodedBytes(payload.length * 3) > OWN_TOKEN_MAX_BYTES &&
+    encodedBytes(encoder.encode(payload).length) > OWN_TOKEN_MAX_BYTES
+  ) {
     throw new InvalidScopeError({
       reason: "scope_too_large",
       help: "The token would be too large; name the scopes needed.",
