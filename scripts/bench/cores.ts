@@ -60,6 +60,15 @@ function cpuOf(pid: number): number {
     : [11, 12, 13, 14].reduce((ticks, at) => ticks + Number(fields[at]), 0) * TICK_MICROSECONDS;
 }
 
+/** CPU time that the whole machine used so far, in microseconds; 0 where the system does not tell. */
+export function machineMicroseconds(): number {
+  if (process.platform !== "linux") return 0;
+  const [user, nice, system, , , irq, softirq] = (/^cpu +(.*)$/m.exec(readFileSync("/proc/stat", "utf8"))?.[1] ?? "")
+    .split(" ")
+    .map(Number);
+  return [user, nice, system, irq, softirq].reduce<number>((sum, ticks) => sum + (ticks ?? 0), 0) * TICK_MICROSECONDS;
+}
+
 /** The processes of a PostgreSQL server, its postmaster first. */
 export function postgresProcesses(postmaster: number): readonly number[] {
   if (process.platform !== "linux") return [];

@@ -8,10 +8,10 @@
  */
 import { mkdtemp, rm } from "node:fs/promises";
 import { createServer, type AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { cpuMicroseconds, pinOurselves, postgresProcesses, type Cores } from "./cores.ts";
+import { cpuMicroseconds, machineMicroseconds, pinOurselves, postgresProcesses, type Cores } from "./cores.ts";
 import { buildEphor, startEphor, type Ephor } from "./ephor.ts";
 import { askProcess, startProcess } from "./processes.ts";
 import { printReport, type CaseResult, type Measured } from "./report.ts";
@@ -178,6 +178,8 @@ interface LoadAnswer {
   readonly seconds: number;
   readonly p50Ms: number;
   readonly p99Ms: number;
+  /** CPU time of the generator itself. */
+  readonly cpuMicroseconds: number;
   readonly last?: string;
 }
 
@@ -189,7 +191,12 @@ async function runRound(
   const round = await side.prepare(o.count);
   const server = o.who === "ephor" ? bench.ephor.pid : bench.peer.process.pid;
   const database = o.who === "ephor" ? postgresProcesses(bench.ephor.postmaster) : [];
-  const before = { server: cpuMicroseconds([server]), database: cpuMicroseconds(database) };
+  const before = {
+    server: cpuMicroseconds([server]),
+    database: cpuMicroseconds(database),
+    machine: machineMicroseconds(),
+    atMs: performance.now(),
+  };
   const load = await askProcess<LoadAnswer>("./load-process.mjs", {
     run: [],
     order: { ...round, connections: bench.settings.connections, seconds: o.seconds },
@@ -197,7 +204,9 @@ async function runRound(
   const used = {
     server: cpuMicroseconds([server]) - before.server,
     database: cpuMicroseconds(database) - before.database,
+    machine: machineMicroseconds() - before.machine,
   };
+  const others = used.machine - used.server - used.database - load.cpuMicroseconds;
   await side.sent(load.sent);
   if (load.last === undefined) throw new Error(`${round.url}: no good answer`);
   await side.check(load.last);
@@ -207,6 +216,7 @@ async function runRound(
     p99Ms: load.p99Ms,
     serverMicroseconds: used.server / load.good,
     databaseMicroseconds: used.database / load.good,
+    othersShare: Math.max(0, others) / ((performance.now() - before.atMs) * 1_000 * availableParallelism()),
     failures: load.failures,
   };
 }

@@ -13,6 +13,8 @@ export interface Measured {
   readonly serverMicroseconds: number;
   /** CPU time of all processes of PostgreSQL, by request; 0 for the peer, which has none. */
   readonly databaseMicroseconds: number;
+  /** Which part of the machine was used by processes that are none of ours; with it numbers get worse. */
+  readonly othersShare: number;
   /** Answers that were not 200, connections that broke, and bodies that ran out. */
   readonly failures: number;
 }
@@ -25,6 +27,9 @@ export interface CaseResult {
   readonly rounds: readonly { readonly ephor: Measured; readonly peer: Measured }[];
   readonly failures: number;
 }
+
+/** The generator's start and its reading of bodies are among the others too. */
+const QUIET_SHARE = 0.15;
 
 /** Prints the table, or the numbers behind it as JSON. */
 export function printReport(
@@ -67,6 +72,10 @@ export function printReport(
     ];
     console.log(`| ${cells.join(" | ")} |`);
   }
+  const both = results.flatMap((result) => result.rounds).flatMap(({ ephor, peer }) => [ephor, peer]);
+  const others = median(both.map((side) => side.othersShare));
+  const verdict = others > QUIET_SHARE ? ": too much for numbers that hold" : "";
+  console.log(`\nOther processes used ${(others * 100).toFixed(0)}% of the machine${verdict}.`);
 }
 
 function summary({ title, aim, rounds, failures }: CaseResult) {
