@@ -13,14 +13,18 @@ import type { ConfigFiles, ConfigFlags, Environment, Resolved } from "./config/r
 import type { SigningAlgorithm } from "./config/settings.ts";
 import { DEFAULT_LIFETIME_SECONDS } from "./core/token/lifetime.ts";
 import { isLoopbackHost } from "./config/values.ts";
-import type { ListenAddress } from "./config/values.ts";
+import type { KekReference, ListenAddress } from "./config/values.ts";
 
 /** Where the key that seals all others comes from. */
 export interface KekSource {
   /** `file:PATH` (absolute), `env:NAME`, `awskms:ARN` or `vault-transit:URL#key`. */
   readonly source: string;
-  /** What the variable of `env:NAME`, or the file of its `_FILE` twin, holds; null for the other kinds. */
+  /** What the variable of `env:NAME`, or the file of its `_FILE` twin, holds; Vault's token; null for the other kinds. */
   readonly value: HiddenText | null;
+  /** `AWS_ENDPOINT_URL_KMS`: in place of the region's endpoint of AWS KMS. */
+  readonly endpoint?: string;
+  /** `VAULT_NAMESPACE`. */
+  readonly namespace?: string;
 }
 
 /** How this server runs. Null means: not configured. Paths are absolute. */
@@ -39,9 +43,13 @@ export interface Config {
   /** The role that owns and migrates, where it is another. */
   readonly databaseAdmin: HiddenText | null;
   readonly kek: KekSource;
+  /** Another key that opens what it sealed, and seals nothing: the one before, until everything is rewrapped. */
+  readonly kekPrevious: KekSource | null;
   readonly anchor: { readonly kind: "file"; readonly path: string } | null;
   readonly trustFile: string | null;
   readonly applyOnStart: boolean;
+  /** This database is the right one, though the anchor is missing or knows more; for one start. */
+  readonly acceptDatabase: boolean;
   readonly tasks: { readonly defaultSeconds: number; readonly maxSeconds: number };
   /** What a token lives when the request names no `ttl`; at most 59. */
   readonly tokens: { readonly ttlSeconds: number };
@@ -55,6 +63,15 @@ export interface Config {
   readonly workers: number;
   /** Seeds the first operator key instead of making one. */
   readonly operatorKey: HiddenText | null;
+  /** AWS's own variables, for credential resources that say `environment: true`; null where they are not all there. */
+  readonly aws: AwsEnvironment | null;
+}
+
+/** Keys of AWS that this process was started with. */
+export interface AwsEnvironment {
+  readonly accessKeyId: string;
+  readonly secretAccessKey: HiddenText;
+  readonly sessionToken: HiddenText | null;
 }
 
 /** What `loadConfig` reads; in tests all of it is handed in. */
@@ -114,10 +131,12 @@ function assemble(given: Resolved, around: Surroundings & { workingDirectory: st
     dataDirectory,
     database: hidden(given.get("database")),
     databaseAdmin: hidden(given.get("databaseAdmin")),
-    kek: kekSource(given, dataDirectory, around),
+    kek: kekSource(given.get("kek") ?? { kind: "file", path: join(dataDirectory, "kek") }, given.place("kek"), around),
+    kekPrevious: previousKek(given, around),
     anchor: given.get("anchor") ?? null,
     trustFile: given.get("trust") ?? null,
     applyOnStart: given.get("applyOnStart") ?? false,
+    acceptDatabase: given.get("acceptDatabase") ?? false,
     tasks: {
       defaultSeconds: given.get("tasksDefault") ?? DEFAULT_TASK_SECONDS,
       maxSeconds: given.get("tasksMax") ?? DEFAULT_MAX_TASK_SECONDS,
@@ -132,6 +151,19 @@ function assemble(given: Resolved, around: Surroundings & { workingDirectory: st
     logLevel: given.get("logLevel") ?? "info",
     workers: given.get("workers") ?? 1,
     operatorKey: hidden(given.get("operatorKey")),
+    aws: awsEnvironment(around.env),
+  };
+}
+
+function awsEnvironment(env: Environment): AwsEnvironment | null {
+  const accessKeyId = env["AWS_ACCESS_KEY_ID"];
+  const secretAccessKey = env["AWS_SECRET_ACCESS_KEY"];
+  const sessionToken = env["AWS_SESSION_TOKEN"];
+  if (!accessKeyId || !secretAccessKey) return null;
+  return {
+    accessKeyId,
+    secretAccessKey: new HiddenText(secretAccessKey),
+    sessionToken: sessionToken ? new HiddenText(sessionToken) : null,
   };
 }
 
@@ -140,21 +172,36 @@ function issuerOf({ host, port }: ListenAddress, isTls: boolean): string {
   return new URL(`${isTls ? "https" : "http"}://${bracketed}:${port}`).origin;
 }
 
-function kekSource(given: Resolved, dataDirectory: string, { env, files, problems }: Surroundings): KekSource {
-  const kek = given.get("kek") ?? { kind: "file", path: join(dataDirectory, "kek") };
+function previousKek(given: Resolved, around: Surroundings): KekSource | null {
+  const kek = given.get("kekPrevious");
+  return kek === undefined ? null : kekSource(kek, given.place("kekPrevious"), around);
+}
+
+/** @param place where the configuration says so */
+function kekSource(
+  kek: KekReference,
+  place: ReturnType<Resolved["place"]>,
+  { env, files, problems }: Surroundings,
+): KekSource {
   if (kek.kind === "file") return { source: `file:${kek.path}`, value: null };
-  if (kek.kind === "awskms") return { source: `awskms:${kek.keyArn}`, value: null };
-  if (kek.kind === "vault-transit") return { source: `vault-transit:${kek.url}#${kek.key}`, value: null };
-  const twin = env[`${kek.name}_FILE`];
-  const text = env[kek.name] || (twin && !isWorldReadable(twin, files) ? readSecretFile(twin, files) : undefined);
+  if (kek.kind === "awskms") {
+    const endpoint = env["AWS_ENDPOINT_URL_KMS"];
+    return { source: `awskms:${kek.keyArn}`, value: null, ...(endpoint && { endpoint }) };
+  }
+  const variable = kek.kind === "env" ? kek.name : "VAULT_TOKEN";
+  const twin = env[`${variable}_FILE`];
+  const text = env[variable] || (twin && !isWorldReadable(twin, files) ? readSecretFile(twin, files) : undefined);
   if (text === undefined) {
     problems.push({
-      ...given.place("kek"),
-      problem: `names the variable ${kek.name}, which is not set`,
-      mend: `Set ${kek.name}, or ${kek.name}_FILE to a file that only this user can read`,
+      ...place,
+      problem: `${kek.kind === "env" ? "names" : "needs"} the variable ${variable}, which is not set`,
+      mend: `Set ${variable}, or ${variable}_FILE to a file that only this user can read`,
     });
   }
-  return { source: `env:${kek.name}`, value: new HiddenText(text ?? "") };
+  const value = new HiddenText(text ?? "");
+  if (kek.kind === "env") return { source: `env:${kek.name}`, value };
+  const namespace = env["VAULT_NAMESPACE"];
+  return { source: `vault-transit:${kek.url}#${kek.key}`, value, ...(namespace && { namespace }) };
 }
 
 /** What no single setting shows: combinations that would run, and would not be safe. */
@@ -196,9 +243,15 @@ function refuseUnsafe(config: Config, given: Resolved, { env, files, problems }:
   if (config.applyOnStart && !given.has("trust")) {
     refuse("applyOnStart", "is set without a trust file", "Set trust to the file that shall be applied");
   }
+  const fileOf = (source = ""): string | undefined =>
+    source.startsWith("file:") ? source.slice("file:".length) : undefined;
+  if (config.kek.source === config.kekPrevious?.source) {
+    refuse("kekPrevious", "is the same as kek", "Name the key before it here, or leave it out");
+  }
   const keyFiles = [
     { name: "tlsKey", path: config.tls?.keyFile },
-    { name: "kek", path: config.kek.source.startsWith("file:") ? config.kek.source.slice("file:".length) : undefined },
+    { name: "kek", path: fileOf(config.kek.source) },
+    { name: "kekPrevious", path: fileOf(config.kekPrevious?.source) },
   ] as const;
   for (const { name, path } of keyFiles) {
     if (path !== undefined && isWorldReadable(path, files)) {

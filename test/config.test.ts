@@ -238,6 +238,17 @@ describe("INV-30 A-OPS-09 the start is refused", () => {
     assert.equal(load({ yaml, disk: { "/k": { text: "x", mode: 0o640 } } }).kek.source, "file:/k");
   });
 
+  it("a world-readable kek_previous, one that is not set, and one that is the kek itself", () => {
+    const yaml = "kek: file:/k2\nkek_previous: file:/k\n";
+    assert.deepEqual(only({ yaml, disk: { "/k": readable } }), { key: "kek_previous", line: 2 });
+    assert.deepEqual(load({ yaml }).kekPrevious, { source: "file:/k", value: null });
+    assert.equal(load({}).kekPrevious, null);
+    assert.deepEqual(only({ yaml: "kek_previous: env:OLD_KEK\n" }), { key: "kek_previous", line: 1 });
+    const env = { OLD_KEK: "c2VjcmV0" };
+    assert.equal(load({ yaml: "kek_previous: env:OLD_KEK\n", env }).kekPrevious?.value?.reveal(), "c2VjcmV0");
+    assert.deepEqual(only({ yaml: "kek: file:/k\nkek_previous: file:/k\n" }), { key: "kek_previous", line: 2 });
+  });
+
   it("a world-readable TLS key", () => {
     const yaml = "tls: {cert: /c, key: /k}\n";
     assert.deepEqual(only({ yaml, disk: { "/c": readable, "/k": readable } }), { key: "tls.key", line: 1 });
@@ -284,7 +295,14 @@ describe("INV-15 the configuration shows no secret", () => {
   it("not when the configuration is printed", () => {
     const config = load({
       yaml: "kek: env:MY_KEK\n",
-      env: { DATABASE_URL: `postgres://a:${CANARY}@b/c`, MY_KEK: CANARY, EPHOR_OPERATOR_KEY: OPERATOR_KEY },
+      env: {
+        DATABASE_URL: `postgres://a:${CANARY}@b/c`,
+        MY_KEK: CANARY,
+        EPHOR_OPERATOR_KEY: OPERATOR_KEY,
+        AWS_ACCESS_KEY_ID: "AKIA0000000000000001",
+        AWS_SECRET_ACCESS_KEY: CANARY,
+        AWS_SESSION_TOKEN: CANARY,
+      },
     });
     for (const text of [JSON.stringify(config), inspect(config, { depth: 9 }), `${config.database}`]) {
       assert.ok(!text.includes(CANARY) && !text.includes(OPERATOR_KEY));
@@ -300,5 +318,23 @@ describe("INV-15 the configuration shows no secret", () => {
     assert.throws(() => loadConfig({ file, env: {} }), ConfigError);
     chmodSync(file, 0o600);
     assert.ok(loadConfig({ file, env: {} }).database);
+  });
+});
+
+describe("keys of AWS", () => {
+  const keys = { AWS_ACCESS_KEY_ID: "AKIA0000000000000001", AWS_SECRET_ACCESS_KEY: "s3cret" };
+
+  it("are those of AWS's own variables, with a session's token where there is one", () => {
+    const { aws } = load({ env: keys });
+    assert.deepEqual(
+      [aws?.accessKeyId, aws?.secretAccessKey.reveal(), aws?.sessionToken],
+      ["AKIA0000000000000001", "s3cret", null],
+    );
+    assert.equal(load({ env: { ...keys, AWS_SESSION_TOKEN: "t" } }).aws?.sessionToken?.reveal(), "t");
+  });
+
+  it("are none where one of the two is missing or empty", () => {
+    assert.equal(load().aws, null);
+    for (const name of Object.keys(keys)) assert.equal(load({ env: { ...keys, [name]: "" } }).aws, null, name);
   });
 });

@@ -2,7 +2,7 @@
 import { spawnSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { copyFileSync, existsSync } from "node:fs";
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { startEmbedded, type Embedded } from "../../src/db/embedded.ts";
@@ -16,6 +16,10 @@ export const RESOURCE = "https://billing.bench.example";
 export const SCOPE = "billing:read_invoice";
 /** The resource server's credentials at `/introspect`. */
 export const INTROSPECTOR = { id: "billing", secret: randomBytes(32).toString("base64url") };
+
+/** A credential resource of kind `static`, and what it gives. */
+export const VENDED = "crm-key";
+export const VENDED_VALUE = randomBytes(24).toString("base64url");
 
 /** Enough that no lookup is by luck. */
 const AGENTS = 200;
@@ -82,7 +86,18 @@ export async function startEphor(o: {
     await database.stop();
     throw error;
   }
+  await sealVended(issuer, join(o.folder, "data"));
   return { issuer, pid: server.pid, postmaster: database.pid, stop: () => stopBoth(server, database) };
+}
+
+async function sealVended(issuer: string, data: string): Promise<void> {
+  const key = (await readFile(join(data, "operator-key"), "utf8")).trim();
+  const response = await fetch(`${issuer}/v1/secrets/${VENDED}`, {
+    method: "PUT",
+    headers: { authorization: `Bearer ${key}`, "content-type": "application/json" },
+    body: JSON.stringify({ value: VENDED_VALUE }),
+  });
+  if (!response.ok) throw new Error(`the secret could not be sealed: ${response.status}`);
 }
 
 async function stopBoth(server: Started, database: Embedded): Promise<void> {
@@ -104,7 +119,11 @@ function trustFile(audience: string, keys: readonly BenchKey[]): string {
         actions: ["read_invoice", "refund"],
         introspection: { secret_hash: `sha256:${createHash("sha256").update(INTROSPECTOR.secret).digest("hex")}` },
       },
+      [VENDED]: { credential: { static: { secret: VENDED, disclose: true } } },
     },
-    grants: agents.map(([agent]) => ({ agent, resource: "billing", actions: ["read_invoice"] })),
+    grants: [
+      ...agents.map(([agent]) => ({ agent, resource: "billing", actions: ["read_invoice"] })),
+      { agent: agents[0]?.[0], resource: VENDED, actions: ["vend"], residual: "unlimited" },
+    ],
   });
 }

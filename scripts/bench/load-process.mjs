@@ -16,7 +16,7 @@ process.once("message", (order) => {
 
 async function load({ url, headers, bodies: path, repeat, connections, seconds }) {
   const target = new URL(url);
-  const requests = requestsOf(target, headers, readFileSync(path, "utf8").split("\n").filter(Boolean));
+  const requests = requestsOf(target, headers, bodiesOf(readFileSync(path, "utf8")));
   const seen = { good: 0, bad: 0, last: undefined };
   const durations = [];
   let sent = 0;
@@ -46,6 +46,12 @@ async function load({ url, headers, bodies: path, repeat, connections, seconds }
     last: seen.last,
     cpuMicroseconds: cpu.user + cpu.system,
   };
+}
+
+/** One a line; an empty file is one empty body. */
+function bodiesOf(text) {
+  const lines = text.split("\n").filter(Boolean);
+  return lines.length === 0 ? [""] : lines;
 }
 
 function requestsOf(target, headers, bodies) {

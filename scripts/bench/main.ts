@@ -6,7 +6,7 @@
  *   npm run bench -- --rounds 9 --seconds 10 --connections 32 --case introspection --json
  *   npm run bench -- --profile DIR      the server writes a CPU profile to DIR; numbers are then worse
  */
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { createServer, type AddressInfo } from "node:net";
 import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
@@ -23,6 +23,7 @@ import {
   peerOrder,
   reExchange,
   type Peer,
+  vending,
   type Side,
 } from "./sides.ts";
 import { benchKey, type BenchKey } from "./tokens.ts";
@@ -86,6 +87,7 @@ async function main(): Promise<number> {
   buildEphor();
   const keys = { rsa: benchKey("RS256"), ec: benchKey("ES256"), peer: benchKey("ES256"), client: benchKey("ES256") };
   const [ephorPort, peerPort] = await freePorts();
+  await mkdir(join(folder, "vend"));
   const node = values.profile === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${values.profile}`];
   const ephor = await startEphor({
     port: ephorPort,
@@ -135,6 +137,13 @@ function casesOf({ ephor, peer, cores }: Bench, keys: { rsa: BenchKey; ec: Bench
       ephor: introspection(ephor, keys.ec, at),
       peer: peerIntrospection(peer, at),
     },
+    {
+      name: "vend",
+      title: "vending of a static secret (peer: our own exchange)",
+      aim: 0.5,
+      ephor: vending(ephor, keys.ec, at),
+      peer: exchange(ephor, keys.rsa, { ...at, folder: join(folder, "vend") }),
+    },
   ];
   return values.case === undefined ? all : all.filter((one) => values.case?.includes(one.name));
 }
@@ -145,7 +154,6 @@ async function runCase(bench: Bench, one: Case): Promise<CaseResult> {
   const rates = { ephor: FIRST_GUESS_PER_SECOND, peer: FIRST_GUESS_PER_SECOND };
   const measure = async (who: "ephor" | "peer", seconds: number): Promise<Measured> => {
     const measured = await runRound(bench, one[who], {
-      who,
       seconds,
       count: Math.ceil(rates[who] * seconds * RESERVE),
     });
@@ -183,14 +191,10 @@ interface LoadAnswer {
   readonly last?: string;
 }
 
-async function runRound(
-  bench: Bench,
-  side: Side,
-  o: { who: "ephor" | "peer"; seconds: number; count: number },
-): Promise<Measured> {
+async function runRound(bench: Bench, side: Side, o: { seconds: number; count: number }): Promise<Measured> {
   const round = await side.prepare(o.count);
-  const server = o.who === "ephor" ? bench.ephor.pid : bench.peer.process.pid;
-  const database = o.who === "ephor" ? postgresProcesses(bench.ephor.postmaster) : [];
+  const server = side.server === "ephor" ? bench.ephor.pid : bench.peer.process.pid;
+  const database = side.server === "ephor" ? postgresProcesses(bench.ephor.postmaster) : [];
   const before = {
     server: cpuMicroseconds([server]),
     database: cpuMicroseconds(database),

@@ -1,6 +1,6 @@
 /** The two sides of every case: what each is sent, and how its answers are told from nonsense. */
 import { createPublicKey, verify, type JsonWebKey } from "node:crypto";
-import { INTROSPECTOR, RESOURCE, SCOPE, SUBJECTS, WORKLOAD_ISSUER, type Ephor } from "./ephor.ts";
+import { INTROSPECTOR, RESOURCE, SCOPE, SUBJECTS, VENDED, VENDED_VALUE, WORKLOAD_ISSUER, type Ephor } from "./ephor.ts";
 import type { Started } from "./processes.ts";
 import { createPool, fixedPool, type BenchKey } from "./tokens.ts";
 
@@ -16,6 +16,8 @@ export interface Round {
 
 /** One server in one case. */
 export interface Side {
+  /** Whose process is measured. */
+  readonly server: "ephor" | "peer";
   /** @param count how many requests the round may need */
   prepare(count: number): Promise<Round>;
   /** Told how many were sent. */
@@ -52,6 +54,7 @@ const basic = { Authorization: `Basic ${Buffer.from(`${INTROSPECTOR.id}:${INTROS
 export function exchange(ephor: Ephor, key: BenchKey, at: Workshop): Side {
   const pool = createPool(`workload-${key.kid}`, workload(ephor, key), at);
   return {
+    server: "ephor",
     async prepare(count) {
       await pool.fill(count);
       return { url: `${ephor.issuer}/token`, headers: {}, bodies: pool.path, repeat: false };
@@ -66,6 +69,7 @@ export function reExchange(ephor: Ephor, key: BenchKey, at: Workshop): Side {
   const pool = createPool(`again-${key.kid}`, workload(ephor, key), at);
   let opened: Promise<unknown> | undefined;
   return {
+    server: "ephor",
     async prepare() {
       await pool.fill(TURNS);
       opened ??= Promise.all(pool.lines().map((body) => post(`${ephor.issuer}/token`, body)));
@@ -77,10 +81,36 @@ export function reExchange(ephor: Ephor, key: BenchKey, at: Workshop): Side {
   };
 }
 
+/** Ephor vends a stored value: decided and recorded twice, its lease written down, its secret opened each time. */
+export function vending(ephor: Ephor, key: BenchKey, at: Workshop): Side {
+  const order = { ...EXCHANGE, resource: `${ephor.issuer}/credentials/${VENDED}`, scope: `${VENDED}:vend`, ttl: "59" };
+  const pool = createPool(`vending-${key.kid}`, { ...workload(ephor, key), form: order }, at);
+  return {
+    server: "ephor",
+    async prepare() {
+      await pool.fill(1);
+      const [body = ""] = pool.lines();
+      const token = await post(`${ephor.issuer}/token`, body);
+      return {
+        url: `${ephor.issuer}/credentials/${VENDED}`,
+        headers: { Authorization: `Bearer ${String(token["access_token"])}` },
+        bodies: await fixedPool("vended", [""], at.folder),
+        repeat: true,
+      };
+    },
+    sent: () => pool.use(1),
+    async check(body) {
+      const answer = JSON.parse(body) as { credential?: { value?: string } };
+      if (answer.credential?.value !== VENDED_VALUE) throw new Error("Ephor vended something else");
+    },
+  };
+}
+
 /** Ephor's introspection of tokens that it issued a moment ago; they live under a minute. */
 export function introspection(ephor: Ephor, key: BenchKey, at: Workshop): Side {
   const pool = createPool(`introspected-${key.kid}`, { ...workload(ephor, key), form: { ...EXCHANGE, ttl: "59" } }, at);
   return {
+    server: "ephor",
     async prepare() {
       await pool.fill(TURNS);
       const tokens = await Promise.all(pool.lines().map((body) => post(`${ephor.issuer}/token`, body)));
@@ -143,6 +173,7 @@ export interface Peer {
 /** What the peer is started with. */
 export function peerOrder(port: number, keys: { signing: BenchKey; client: BenchKey }): object {
   return {
+    server: "ephor",
     issuer: `http://127.0.0.1:${port}`,
     port,
     signingJwk: keys.signing.privateJwk,
@@ -156,6 +187,7 @@ export function peerOrder(port: number, keys: { signing: BenchKey; client: Bench
 export function clientCredentials(peer: Peer, at: Workshop): Side {
   const pool = createPool("assertions", assertion(peer, PEER_RESOURCE), at);
   return {
+    server: "peer",
     async prepare(count) {
       await pool.fill(count);
       return { url: `${peer.issuer}/token`, headers: {}, bodies: pool.path, repeat: false };
@@ -175,6 +207,7 @@ export function clientCredentials(peer: Peer, at: Workshop): Side {
 export function peerIntrospection(peer: Peer, at: Workshop): Side {
   const pool = createPool("opaque", assertion(peer, PEER_OPAQUE_RESOURCE), at);
   return {
+    server: "peer",
     async prepare() {
       await pool.fill(TURNS);
       const lines = pool.lines();

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { component } from "./components.ts";
+import { lease, type Lease } from "./leases.ts";
 import { epochSeconds, scopeShape, ulidShape } from "./scalars.ts";
 
 const status = z.enum(["open", "ended", "expired", "killed"]);
@@ -44,6 +45,8 @@ export interface ChainNode {
   made_at: number;
   ended_at?: number | undefined;
   tokens: z.output<typeof chainToken>[];
+  /** Downstream credentials, oldest first. */
+  leases: Lease[];
   refusals: ChainRefusal[];
   children: ChainNode[];
 }
@@ -59,6 +62,7 @@ export const chainNode: z.ZodType<ChainNode> = component(
     made_at: epochSeconds,
     ended_at: epochSeconds.optional(),
     tokens: z.array(chainToken),
+    leases: z.array(lease).describe("Downstream credentials that were made there, oldest first."),
     refusals: z.array(chainRefusal),
     get children() {
       return z.array(chainNode);

@@ -34,6 +34,17 @@ export const secretPage = component(
   z.strictObject({ items: z.array(secretFacts), next: z.string().optional() }),
 );
 
+/** A secret that was replaced at its upstream. */
+export const secretRotated = component(
+  "SecretRotated",
+  z.strictObject({
+    secret: secretFacts,
+    resource: objectName.describe("The credential resource that it was done through."),
+  }),
+);
+
+/** A secret that was replaced at its upstream. */
+export type SecretRotated = z.output<typeof secretRotated>;
 /** What may be known of a secret. */
 export type SecretView = z.output<typeof secretFacts>;
 /** Secrets by name. */

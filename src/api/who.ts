@@ -1,12 +1,13 @@
 import { z } from "zod";
 import { component } from "./components.ts";
+import { lease, MARK_KINDS } from "./leases.ts";
 import { epochSeconds, scopeShape, ulidShape } from "./scalars.ts";
 
 /** One thing that the id names, and who is behind it. */
 const whoMatch = component(
   "WhoMatch",
   z.strictObject({
-    kind: z.enum(["jti", "txn", "node", "trace", "token_sha256", "event", "kill"]),
+    kind: z.enum(["jti", "txn", "node", "trace", "event", "kill", "lease", ...MARK_KINDS]).describe("What the id is."),
     txn: ulidShape.optional(),
     jti: ulidShape.optional(),
     sub: z.string().optional().describe("On whose behalf."),
@@ -24,6 +25,7 @@ const whoMatch = component(
       .optional()
       .describe("Who answers for each agent of the path, as recorded then."),
     event_id: z.string().optional(),
+    lease: lease.optional().describe("The downstream credential that bears the name."),
   }),
 );
 

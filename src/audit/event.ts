@@ -15,13 +15,17 @@ export type EventType =
   | "trust.apply"
   | "agent.status"
   | "keys.rotate"
+  | "keys.rewrap"
   | "audit.read"
   | "admin.request"
   | "secret.set"
   | "secret.remove"
+  | "secret.rotate"
   | "credential.vend"
   | "credential.release"
   | "lease.end"
+  | "lease.stuck"
+  | "identity.sign"
   | "release.withheld";
 
 /** One thing to record. `facts` holds names, ids, counts and our own words: never a token, a secret or an assertion. */

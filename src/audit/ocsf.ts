@@ -24,7 +24,10 @@ const ACTIVITY_OF_TYPE: Readonly<Record<string, keyof typeof ACTIVITY>> = {
   "trust.apply": "update",
   "agent.status": "update",
   "keys.rotate": "update",
+  "keys.rewrap": "update",
   "audit.read": "read",
+  "lease.end": "delete",
+  "secret.rotate": "update",
   kill: "delete",
   restore: "update",
 };

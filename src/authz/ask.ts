@@ -74,6 +74,30 @@ export interface ReplayKey {
   readonly exp: number;
 }
 
+/** A downstream credential that is about to be made: written down with the decision, before it is. */
+export interface NewLease {
+  readonly id: string;
+  readonly resource: string;
+  readonly provider: string;
+  readonly facts: object;
+  readonly settings: unknown;
+  readonly txn: string;
+  readonly node: string;
+  readonly agent: string;
+  readonly created_at: number;
+  readonly ends_at: number;
+  /** When it is taken as left behind if nobody releases it, epoch milliseconds. */
+  readonly next_try_at_ms: number;
+}
+
+/** A downstream credential that was made and may leave with this step, unless somebody has taken it as left behind. */
+export interface LeaseRelease {
+  readonly id: string;
+  /** Only where nothing was written down after the mint: when its upstream lets it die, and its names there. */
+  readonly upstream_expires_at?: number | undefined;
+  readonly marks?: readonly { readonly kind: string; readonly value: string }[] | undefined;
+}
+
 /** One release to be decided and recorded. Made by a synchronous function of the trust index, so that it can be made again. */
 export interface Ask {
   readonly action: PermitAction;
@@ -90,6 +114,8 @@ export interface Ask {
   readonly newTask?: NewTask;
   readonly newNode?: NewNode;
   readonly newHop?: NewHop;
+  readonly newLease?: NewLease;
+  readonly leaseRelease?: LeaseRelease;
   /** Secrets of the vault that what is released needs: each gets a permit of its own. */
   readonly opens?: readonly string[];
 }

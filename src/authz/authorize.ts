@@ -7,6 +7,7 @@ import { DatabaseUnreachableError } from "../db/errors.ts";
 import type { DatabaseClock } from "../system/clock.ts";
 import type { Ask } from "./ask.ts";
 import type { Gate, GateOutcome, Verdict } from "./gate.ts";
+import type { Outstanding } from "./outstanding.ts";
 
 /** How long after the gate's call was sent its result may still leave, in milliseconds (ARCHITECTURE, "The gate"). */
 const PERMIT_LIFE_MS = 1_000;
@@ -48,6 +49,7 @@ export function createAuthorizer(deps: {
   recorder: Recorder;
   clock: DatabaseClock;
   mayRelease: () => boolean;
+  outstanding: Outstanding;
   catchUp: (version: number) => Promise<void>;
   observe?: (outcome: GateOutcome) => void;
 }): Authorizer {
@@ -70,22 +72,19 @@ export function createAuthorizer(deps: {
       lapsesAtMs: verdict.sentAtMs + PERMIT_LIFE_MS,
     });
     events.set(permit, ask.event);
+    const mortal = { keys: ask.kill.keys, epoch: verdict.epoch };
+    deps.outstanding.add(permit, mortal);
     if (!permit.isLive(clock.monotonicMs()) || !deps.mayRelease()) {
       withheld(permit);
       throw new TemporarilyUnavailableError({ reason: "permit_lapsed" });
     }
-    const opens = new Map(
-      (ask.opens ?? []).map((name) => [
-        name,
-        new Permit({
-          action: "secret.open",
-          target: name,
-          actor: ask.actor,
-          eventId: verdict.eventId,
-          lapsesAtMs: permit.lapsesAtMs,
-        }),
-      ]),
-    );
+    const opens = new Map<string, Permit>();
+    for (const name of ask.opens ?? []) {
+      const { actor, eventId, lapsesAtMs } = permit;
+      const one = new Permit({ action: "secret.open", target: name, actor, eventId, lapsesAtMs });
+      deps.outstanding.add(one, mortal);
+      opens.set(name, one);
+    }
     return { outcome: "granted", permit, value, epoch: verdict.epoch, opens };
   }
 

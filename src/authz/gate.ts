@@ -20,7 +20,8 @@ export type GateOutcome =
   | "node_ended"
   | "replayed"
   | "subject_bound_elsewhere"
-  | "single_use_spent";
+  | "single_use_spent"
+  | "lease_taken";
 
 /** One ask's verdict. */
 export interface Verdict {
@@ -152,6 +153,10 @@ function gateRow(ask: Ask, at: { ids: Ulids; replica: string; atMs: number }): G
       new_task: ask.newTask,
       new_node: ask.newNode && { ...ask.newNode, kill_epochs: takenOn(ask.newNode.kill_epochs) },
       new_hop: ask.newHop,
+      new_lease: ask.newLease,
+      release_lease: ask.leaseRelease?.id,
+      lease_upstream_expires_at: ask.leaseRelease?.upstream_expires_at,
+      lease_marks: ask.leaseRelease?.marks,
       replay_keys: replay?.map((entry) => entry.key),
       replay_holders: replay?.map((entry) => entry.holder ?? null),
       replay_exps: replay?.map((entry) => entry.exp),

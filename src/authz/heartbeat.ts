@@ -7,7 +7,10 @@ const BEAT_MS = 500;
 /** A beat that is not answered in this time was not answered: a request that waits meanwhile must be told within 2 s (A-OPS-01). */
 const BEAT_TIMEOUT_MS = 1_000;
 /** Past this much silence a replica releases nothing (ARCHITECTURE, "The gate"). */
-const LEASE_MS = 2_000;
+export const LEASE_MS = 2_000;
+
+/** SQL: what of the row `r` changes with each beat; the time too, for replicas of the version before, which count none. */
+export const BEATS = "r.beats || ':' || r.beat_at_ms";
 
 /** A replica's sign of life: the lease under which it may release, and the database's time. */
 export interface Heartbeat {
@@ -15,22 +18,33 @@ export interface Heartbeat {
   mayRelease(): boolean;
   /** One beat now. */
   beat(): Promise<void>;
+  /**
+   * How long no beat of another replica was seen, in milliseconds by this machine's own monotonic time.
+   *
+   * @param sign its beats as somebody read them later: another one than was seen last is a sign of life
+   */
+  silentMs(replica: string, sign: string): number;
   close(): Promise<void>;
 }
 
-/** @param deps.readTimeMs the database's clock, milliseconds; tests hand in one that moves with their hand clock */
+/**
+ * @param deps.readTimeMs the database's clock, milliseconds; tests hand in one that moves with their hand clock
+ * @param deps.heed told the kill epoch of each beat
+ */
 export function createHeartbeat(deps: {
   db: Db;
   clock: DatabaseClock;
   replica: string;
   version: string;
   readTimeMs?: (() => Promise<number>) | undefined;
+  heed: (epoch: number) => Promise<void>;
 }): Heartbeat {
   const { db, clock, replica, version } = deps;
   const connection = db.dedicated("heartbeat", { beats: true });
   // The lease is about real silence, so it is measured by the machine's own monotonic time.
   let answeredAt = Number.NEGATIVE_INFINITY;
   let beating: Promise<void> | undefined;
+  const peers = createPeers();
 
   async function once(): Promise<void> {
     const sent = clock.monotonicMs();
@@ -38,16 +52,24 @@ export function createHeartbeat(deps: {
     const nowMs = deps.readTimeMs ? await deps.readTimeMs() : undefined;
     // A clock that was handed in was read before the statement below, however long that takes.
     const readBy = nowMs === undefined ? undefined : clock.monotonicMs();
-    const [row] = await connection.call<{ ms: number }>(
+    const [row] = await connection.call<{ ms: number; epoch: number; peers: Record<string, string> }>(
       "beat",
-      `insert into ephor.replicas (id, started_at_ms, beat_at_ms, version)
-       values ($1, coalesce($2::bigint, (extract(epoch from clock_timestamp()) * 1000)::bigint), coalesce($2::bigint, (extract(epoch from clock_timestamp()) * 1000)::bigint), $3)
-       on conflict (id) do update set beat_at_ms = excluded.beat_at_ms
-       returning (extract(epoch from clock_timestamp()) * 1000)::float8 as ms`,
+      `with beat as (
+         insert into ephor.replicas (id, started_at_ms, beat_at_ms, version)
+         values ($1, coalesce($2::bigint, (extract(epoch from clock_timestamp()) * 1000)::bigint), coalesce($2::bigint, (extract(epoch from clock_timestamp()) * 1000)::bigint), $3)
+         on conflict (id) do update set beat_at_ms = excluded.beat_at_ms, beats = replicas.beats + 1
+         returning (extract(epoch from clock_timestamp()) * 1000)::float8 as ms)
+       select beat.ms, g.epoch,
+         (select coalesce(jsonb_object_agg(r.id, ${BEATS}), '{}') from ephor.replicas r where r.id <> $1) as peers
+       from beat, ephor.gate g where g.id = 1`,
       [replica, nowMs === undefined ? null : Math.floor(nowMs), version],
     );
     if (!row) return;
     clock.observe(nowMs ?? row.ms, sent, readBy ?? clock.monotonicMs());
+    peers.seen(row.peers);
+    // INVARIANT: the lease is renewed only by a replica that has dropped what was killed before this beat. So two seconds after
+    // a kill whoever did not acknowledge it releases nothing any more, whatever became of the announcement.
+    await deps.heed(row.epoch);
     answeredAt = sentReal;
   }
 
@@ -77,10 +99,31 @@ export function createHeartbeat(deps: {
   return {
     mayRelease: () => performance.now() - answeredAt <= LEASE_MS,
     beat,
+    silentMs: peers.silentMs,
     async close() {
       clearInterval(timer);
       await beating?.catch(() => {});
       await connection.call("leave", "delete from ephor.replicas where id = $1", [replica]).catch(() => {});
+    },
+  };
+}
+
+/** When each of the others was first seen with the beats that it has now. */
+function createPeers(): { seen(signs: Readonly<Record<string, string>>): void } & Pick<Heartbeat, "silentMs"> {
+  let peers = new Map<string, { readonly sign: string; readonly seenAt: number }>();
+  return {
+    seen(signs) {
+      const now = performance.now();
+      peers = new Map(
+        Object.entries(signs).map(([id, sign]) => {
+          const known = peers.get(id);
+          return [id, known?.sign === sign ? known : { sign, seenAt: now }];
+        }),
+      );
+    },
+    silentMs(id, sign) {
+      const peer = peers.get(id);
+      return peer?.sign === sign ? performance.now() - peer.seenAt : 0;
     },
   };
 }

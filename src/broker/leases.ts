@@ -1,6 +1,8 @@
+import type { NewLease } from "../authz/ask.ts";
 import type { Db } from "../db/database.ts";
 import { SecretBytes } from "../vault/secret-bytes.ts";
 import type { Place } from "../vault/place.ts";
+import type { SealedColumn } from "../vault/rewrap.ts";
 import type { BrokerDeps } from "./deps.ts";
 import type { LeaseFacts, Minted } from "./provider.ts";
 
@@ -12,40 +14,44 @@ export function handlePlace(id: string): Place {
   return { table: "leases", row: id, version: 1, purpose: "handle" };
 }
 
-/** Writes down what is about to be made, before it is. */
-export async function insertIntent(
-  db: Db,
-  intent: {
-    facts: LeaseFacts;
-    provider: string;
-    settings: unknown;
-    node: string;
-    keys: readonly string[];
-    epochs: readonly number[];
-    now: number;
-    endsAt: number;
-  },
-): Promise<void> {
-  const { facts, provider, settings, node, keys, epochs, now, endsAt } = intent;
-  await db.query(
-    `insert into ephor.leases (id, resource, provider, status, facts, settings, txn, node, agent, created_at, ends_at, kill_keys, kill_epochs, next_try_at_ms)
-     values ($1, $2, $3, 'intent', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
-    [
-      facts.id,
-      facts.resource,
-      provider,
-      JSON.stringify(facts),
-      JSON.stringify(settings),
-      facts.txn,
-      node,
-      facts.agent,
-      now,
-      endsAt,
-      keys,
-      epochs,
-      now * 1_000 + ORPHAN_MS,
-    ],
-  );
+/** What `destroy` needs, of leases that have not ended. */
+export const HANDLE_COLUMN: SealedColumn = {
+  sort: "lease",
+  table: "ephor.leases",
+  column: "handle",
+  id: "id",
+  facts: {},
+  place: ({ id }) => handlePlace(id),
+  label: ({ id }) => id,
+};
+
+/**
+ * What is about to be made, for the gate to write down with the decision.
+ *
+ * @param o.now by the database's clock, epoch seconds
+ */
+export function intentOf(o: {
+  facts: LeaseFacts;
+  provider: string;
+  settings: unknown;
+  node: string;
+  now: number;
+  endsAt: number;
+}): NewLease {
+  const { facts, provider, settings, node, now, endsAt } = o;
+  return {
+    id: facts.id,
+    resource: facts.resource,
+    provider,
+    facts,
+    settings,
+    txn: facts.txn,
+    node,
+    agent: facts.agent,
+    created_at: now,
+    ends_at: endsAt,
+    next_try_at_ms: now * 1_000 + ORPHAN_MS,
+  };
 }
 
 /**
@@ -76,19 +82,6 @@ export async function leaseMinted(
   }
 }
 
-/** It was released: from here on its own end, its task's or a kill ends it. @returns false when it was taken meanwhile */
-export async function leaseReleased(
-  db: Db,
-  id: string,
-  at: { endsAt: number; epochs: readonly number[] },
-): Promise<boolean> {
-  const rows = await db.query(
-    "update ephor.leases set status = 'live', next_try_at_ms = $2, kill_epochs = $3 where id = $1 and status = 'intent' returning id",
-    [id, at.endsAt * 1_000, at.epochs],
-  );
-  return rows.length === 1;
-}
-
 /** It did not leave: whatever was made of it is due now. */
 export async function leaseAbandoned(db: Db, id: string, nowMs: number): Promise<void> {
   await db.query("update ephor.leases set next_try_at_ms = $2 where id = $1 and status in ('intent', 'live')", [
@@ -106,14 +99,14 @@ export interface ClaimedLease {
   /** Sealed; null after a crash between mint and record. */
   readonly handle: unknown;
   readonly attempts: number;
-  readonly because: "expired" | "task_ended" | "killed" | "orphan";
+  readonly because: "expired" | "task_ended" | "killed" | "withheld" | "orphan";
   /** Epoch seconds. */
   readonly endsAt: number;
   readonly upstreamExpiresAt: number | undefined;
+  /** Epoch seconds; undefined: nobody found it stuck yet. */
+  readonly stuckSince: number | undefined;
 }
 
-/** Leases claimed in one round. */
-const CLAIM_ROWS = 20;
 /** How long a worker has a lease before another may take it, in milliseconds: longer than any provider's limit. */
 export const CLAIM_MS = 30_000;
 
@@ -127,15 +120,39 @@ interface ClaimRow {
   ended_because: ClaimedLease["because"];
   ends_at: number;
   upstream_expires_at: number | null;
+  stuck_since: number | null;
 }
 
 /**
- * Claims what is due: past its end, of an ended task or node, killed, or left behind by a crash. Rows that another replica
- * claims are skipped, so no lease is destroyed twice at once.
+ * Makes due what a kill covers, if there was one since the last time.
  *
- * @param nowMs by the database's clock
+ * @param seen what the last call answered; 0 at first
  */
-export async function claimLeases(db: Db, nowMs: number): Promise<readonly ClaimedLease[]> {
+export async function leasesKilled(db: Db, seen: number, nowMs: number): Promise<number> {
+  const [row] = await db.query<{ epoch: number }>("select ephor.leases_killed($1, $2) as epoch", [
+    seen,
+    Math.floor(nowMs),
+  ]);
+  return row?.epoch ?? 0;
+}
+
+/** Which due leases are claimed. */
+export interface Claim {
+  /** By the database's clock. */
+  readonly nowMs: number;
+  readonly limit: number;
+  /** Resources that have enough under way. */
+  readonly except: readonly string[];
+  /** Kinds of which nothing can be ended early; `isThem` says whether these are claimed or all others. */
+  readonly kinds: readonly string[];
+  readonly isThem: boolean;
+}
+
+/**
+ * Claims what is due: past its end, of an ended task or node, killed, live though it never left, or left behind by a crash.
+ * Rows that another replica claims are skipped, so no lease is destroyed twice at once.
+ */
+export async function claimLeases(db: Db, at: Claim): Promise<readonly ClaimedLease[]> {
   const rows = await db.query<ClaimRow>(
     `with due as (
        select l.id, case
@@ -143,19 +160,18 @@ export async function claimLeases(db: Db, nowMs: number): Promise<readonly Claim
          when ephor.is_dead(l.kill_keys, l.kill_epochs, 0, $1::bigint / 1000) then 'killed'
          when t.ended_at is not null or n.ended_at is not null then 'task_ended'
          when l.status = 'intent' then 'orphan'
+         when l.ends_at > $1::bigint / 1000 then 'withheld'
          else 'expired' end as because
        from ephor.leases l left join ephor.tasks t on t.txn = l.txn left join ephor.nodes n on n.id = l.node
-       where l.status <> 'ended' and l.claimed_until_ms <= $1 and (
-         l.next_try_at_ms <= $1
-         or (l.status = 'live' and (t.ended_at is not null or n.ended_at is not null
-           or ephor.is_dead(l.kill_keys, l.kill_epochs, 0, $1::bigint / 1000))))
+       where l.status <> 'ended' and l.next_try_at_ms <= $1 and l.claimed_until_ms <= $1 and l.resource <> all($4)
+         and (l.provider = any($5)) = $6
        order by l.next_try_at_ms limit $2
        for update of l skip locked
      )
      update ephor.leases l set status = 'ending', ended_because = due.because, claimed_until_ms = $1 + $3, attempts = l.attempts + 1
      from due where l.id = due.id
-     returning l.id, l.provider, l.facts, l.settings, l.handle, l.attempts, l.ended_because, l.ends_at, l.upstream_expires_at`,
-    [Math.floor(nowMs), CLAIM_ROWS, CLAIM_MS],
+     returning l.id, l.provider, l.facts, l.settings, l.handle, l.attempts, l.ended_because, l.ends_at, l.upstream_expires_at, l.stuck_since`,
+    [Math.floor(at.nowMs), at.limit, CLAIM_MS, at.except, at.kinds, at.isThem],
   );
   return rows.map((row) => ({
     id: row.id,
@@ -167,12 +183,34 @@ export async function claimLeases(db: Db, nowMs: number): Promise<readonly Claim
     because: row.ended_because,
     endsAt: row.ends_at,
     upstreamExpiresAt: row.upstream_expires_at ?? undefined,
+    stuckSince: row.stuck_since ?? undefined,
   }));
 }
 
 /** It is over at its upstream. Its handle is forgotten; a release that came meanwhile makes it `ending` again. */
 export async function leaseEnded(db: Db, at: { id: string; nowMs: number; event: object }): Promise<void> {
   await db.query("select ephor.end_lease($1, $2, $3::jsonb)", [Math.floor(at.nowMs), at.id, JSON.stringify(at.event)]);
+}
+
+/** The same for many that nothing had to be done for; `events` stand at the places of their leases. */
+export async function leasesEnded(
+  db: Db,
+  at: { nowMs: number; ended: readonly { id: string; event: object }[] },
+): Promise<void> {
+  await db.query("select ephor.end_leases($1, $2, $3::jsonb)", [
+    Math.floor(at.nowMs),
+    at.ended.map(({ id }) => id),
+    JSON.stringify(at.ended.map(({ event }) => event)),
+  ]);
+}
+
+/** Its upstream does not let it end: recorded once, however many tries follow. */
+export async function leaseStuck(db: Db, at: { id: string; nowMs: number; event: object }): Promise<void> {
+  await db.query("select ephor.lease_stuck($1, $2, $3::jsonb)", [
+    Math.floor(at.nowMs),
+    at.id,
+    JSON.stringify(at.event),
+  ]);
 }
 
 /** Another try, later; for ever. */

@@ -24,13 +24,18 @@ export async function openSecrets(deps: BrokerDeps, permits: ReadonlyMap<string,
     for (const [name, permit] of permits) {
       const { value } = await deps.secrets.open(permit, name);
       held.push(value);
-      texts.set(name, { use: (fn) => value.use((bytes) => fn(Buffer.from(bytes).toString("utf8"))) });
+      texts.set(name, textOf(value));
     }
     return { texts, wipe };
   } catch (error) {
     wipe();
     throw error;
   }
+}
+
+/** A provider's view of a value that is open. */
+export function textOf(value: SecretBytes): SecretText {
+  return { use: (fn) => value.use((bytes) => fn(Buffer.from(bytes).toString("utf8"))) };
 }
 
 /** Keeps what an upstream gave in place of a secret; without it the next mint would fail. */

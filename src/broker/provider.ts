@@ -10,6 +10,7 @@
  *   undefined and only what follows from the lease's id can be ended. It resolves when the upstream has confirmed.
  * - Secrets come opened in `order.secrets` and are wiped by the caller afterwards; no provider keeps, logs or throws one.
  *   An error's message holds no upstream text: throw `ProviderError` with a code.
+ * - `rotation` replaces one of the vault's own secrets at the upstream; see {@link SecretRotation}.
  * - A provider imports core, system and its client library; never `vault`, `db` or `authz`.
  */
 import type { ZodType } from "zod";
@@ -35,6 +36,8 @@ export interface CredentialProvider<S = unknown> {
    * replicas, and opens it only then: a refresh token used twice looks stolen, and its whole grant dies (RFC 9700 §4.14.2).
    */
   rotates?(settings: S, lease: LeaseFacts): readonly string[];
+  /** Absent where none of its secrets can be replaced through the upstream itself. */
+  readonly rotation?: SecretRotation<S>;
   mint(order: MintOrder<S>, signal: AbortSignal): Promise<Minted>;
   /** Absent where the upstream cannot end anything early: then `residual_seconds` says how long it lives on. */
   destroy?(lease: LeaseHandle<S>, signal: AbortSignal): Promise<void>;
@@ -78,9 +81,17 @@ export interface MintOrder<S> {
 /** What a provider reaches its upstream with. */
 export interface Upstream {
   readonly egress: Egress;
-  /** A web-identity token for a cloud, `sub` = `resource|<name>`; signed here and leaving only towards that cloud's STS. */
-  readonly webIdentity?: (audience: string) => Promise<string>;
+  /**
+   * A web-identity token for a cloud, `sub` = `resource|<name>`; signed here and leaving only towards that cloud's STS. It
+   * lives a minute: ask for another for each request.
+   *
+   * @throws {ProviderError} `unavailable`
+   */
+  readonly webIdentity?: (audience: string, claims?: UpstreamClaims) => Promise<string>;
 }
+
+/** What a cloud wants to read beside the registered claims, under names that nobody else can mean (RFC 7519 §4.2). */
+export type UpstreamClaims = Readonly<Record<`https://${string}`, unknown>>;
 
 /** What came out of a mint. */
 export interface Minted {
@@ -101,6 +112,91 @@ export interface RotatedSecret {
   /** Its name in the vault. */
   readonly secret: string;
   readonly value: SecretText;
+}
+
+/**
+ * How a secret of the vault is replaced at its upstream. The broker runs one rotation of a secret at a time, over all replicas;
+ * it seals a value that we make before the upstream hears of it, and asks `which` counts whenever that is not certain.
+ */
+export type SecretRotation<S> = RotationByUs<S> | RotationByUpstream<S> | RotationBeside<S>;
+
+interface RotationFacts<S> {
+  /** Whether this secret is one that can be replaced. */
+  covers(settings: S, secret: string): boolean;
+  /** What the secret opens: the same text for two resources exactly when a change for one is a change for the other. */
+  place(settings: S): string;
+  /** How often it is to be replaced without being asked, in seconds; undefined: never. */
+  everySeconds?(settings: S): number | undefined;
+  /** Names of the secrets that it takes, the replaced one among them. */
+  secrets(settings: S, secret: string): readonly string[];
+}
+
+/** We make the new value, as a password. */
+export interface RotationByUs<S> extends RotationFacts<S> {
+  readonly by: "us";
+  /** A new value in the form of the present one. Nothing is asked of the upstream. */
+  next(order: RotationOrder<S>): SecretText;
+  /**
+   * Makes the upstream take `next` in place of the present value, and proves by use that it lets in the one and no more the
+   * other. When it throws it has tried to have the upstream as it was.
+   */
+  change(order: RotationOrder<S> & { readonly next: SecretText }, signal: AbortSignal): Promise<void>;
+  /**
+   * Which of the two the upstream lets in, where no `change` that others began can come after it; undefined: neither.
+   *
+   * @throws {ProviderError} when nobody can say now
+   */
+  which(
+    order: RotationOrder<S> & { readonly next: SecretText },
+    signal: AbortSignal,
+  ): Promise<"present" | "next" | undefined>;
+}
+
+/** The upstream makes the new value when it is shown the present one, as for refresh tokens: that one is dead then, or dying. */
+export interface RotationByUpstream<S> extends RotationFacts<S> {
+  readonly by: "upstream";
+  exchange(order: RotationOrder<S>, signal: AbortSignal): Promise<SecretText>;
+}
+
+/**
+ * The upstream makes the new value beside the present one and lets in both until one of them is ended, as for access keys. What is
+ * to be ended is sealed as the version that waits before it can come to be: first a mark by which a value whose answer was lost is
+ * told from those of others, then the new value, and when that counts, a mark of the old one.
+ */
+export interface RotationBeside<S> extends RotationFacts<S> {
+  readonly by: "beside";
+  /**
+   * Changes nothing at the upstream.
+   *
+   * @returns the mark of what `make` may leave behind
+   * @throws {ProviderError} also where there is no room for another value
+   */
+  begin(order: RotationOrder<S>, signal: AbortSignal): Promise<SecretText>;
+  /**
+   * Makes the new value.
+   *
+   * @throws {ProviderError} `unreachable`, `unavailable`, `answer_malformed` where it may have been made all the same
+   */
+  make(order: RotationOrder<S>, signal: AbortSignal): Promise<SecretText>;
+  /** Waits until the upstream lets it in. */
+  prove(order: RotationOrder<S> & { readonly next: SecretText }, signal: AbortSignal): Promise<void>;
+  /**
+   * The mark by which a value, or what a mark of `begin` stands for, is to be ended whatever happens. That of such a mark is the
+   * very mark.
+   */
+  markOf(value: SecretText): SecretText;
+  /** Ends what a mark or a value names, never the present one. Safe to call twice; nothing to end is fine. */
+  end(order: RotationOrder<S> & { readonly left: SecretText }, signal: AbortSignal): Promise<void>;
+}
+
+/** An order to replace one secret. */
+export interface RotationOrder<S> {
+  readonly settings: S;
+  /** Its name in the vault. */
+  readonly secret: string;
+  /** The present values, by name. */
+  readonly secrets: ReadonlyMap<string, SecretText>;
+  readonly upstream: Upstream;
 }
 
 /** A name under which a credential is seen at its upstream. */

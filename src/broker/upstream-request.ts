@@ -39,21 +39,24 @@ const PROBLEM_OF_EGRESS: Readonly<Record<EgressFailure, ProviderProblem>> = {
   network: "unreachable",
 };
 
+type UpstreamOrder = Omit<EgressOrder, "timeoutMs" | "maxBytes"> & { readonly maxBytes?: number };
+
 /**
  * One request to an upstream, never repeated here.
  *
  * @throws {ProviderError} `unreachable`, `answer_malformed`, `order_refused`, with the egress's own word as code
  */
-export async function askUpstream(
-  egress: Egress,
-  order: Omit<EgressOrder, "timeoutMs" | "maxBytes"> & { readonly maxBytes?: number },
-): Promise<UpstreamAnswer> {
-  let response: EgressResponse;
+export async function askUpstream(egress: Egress, order: UpstreamOrder): Promise<UpstreamAnswer> {
+  const response = await sendUpstream(egress, { ...order, headers: { accept: "application/json", ...order.headers } });
+  return { status: response.status, headers: response.headers, json: jsonOf(response) };
+}
+
+/** As {@link askUpstream}, for an answer that is no JSON. */
+export async function sendUpstream(egress: Egress, order: UpstreamOrder): Promise<EgressResponse> {
   try {
-    response = await egress.send({
+    return await egress.send({
       maxBytes: UPSTREAM_LIMITS.answerBytes,
       ...order,
-      headers: { accept: "application/json", ...order.headers },
       timeoutMs: UPSTREAM_LIMITS.timeoutMs,
     });
   } catch (error) {
@@ -61,7 +64,6 @@ export async function askUpstream(
     // No cause: it may hold what a server said instead of HTTP.
     throw new ProviderError(PROBLEM_OF_EGRESS[error.kind], { code: `egress_${error.kind}` });
   }
-  return { status: response.status, headers: response.headers, json: jsonOf(response) };
 }
 
 /** What a status means for an order, where the upstream's documentation says nothing else. */

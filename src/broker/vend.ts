@@ -1,4 +1,4 @@
-import type { Ask, ReplayKey } from "../authz/ask.ts";
+import type { Ask, LeaseRelease, ReplayKey } from "../authz/ask.ts";
 import {
   AccessDeniedError,
   InsufficientScopeError,
@@ -16,10 +16,12 @@ import type { Agent, Resource } from "../core/trust/model.ts";
 import { ulid } from "../system/random.ts";
 import type { Place } from "../tasks/facts.ts";
 import type { BrokerDeps } from "./deps.ts";
-import { insertIntent, leaseAbandoned, leaseMinted, leaseReleased } from "./leases.ts";
+import { intentOf, leaseAbandoned, leaseMinted } from "./leases.ts";
+import type { Held } from "./one-at-a-time.ts";
 import { openSecrets, storeRotated } from "./opened-secrets.ts";
 import type { CredentialProvider, LeaseFacts, Minted } from "./provider.ts";
 import { ProviderError } from "./provider-error.ts";
+import { upstreamFor } from "./web-identity.ts";
 
 /** Longest that a mint may take, in milliseconds; a client waits no longer. */
 const MINT_LIMIT_MS = 20_000;
@@ -73,15 +75,38 @@ export async function vend(
 ): Promise<Vended> {
   const order = await orderOf(deps, request);
   const id = `lease_${ulid(deps.clock.nowMs())}`;
-  const intent = await decided(deps, order, id);
+  const held = await alone(deps, order, id);
   try {
-    const minted = await mint(deps, order, intent);
-    return await release(deps, order, { intent, minted });
-  } catch (error) {
-    // Whatever was made is due now; the worker ends it, and goes on trying.
-    await leaseAbandoned(deps.db, id, deps.clock.nowMs()).catch(() => {});
-    throw await failed(deps, order, { error, id });
+    const intent = await decided(deps, order, id).catch(async (error: unknown) => {
+      // Where nobody knows what the gate did, the intent may stand.
+      if (error instanceof TemporarilyUnavailableError)
+        await leaseAbandoned(deps.db, id, deps.clock.nowMs()).catch(() => {});
+      throw error;
+    });
+    try {
+      const minted = await mint(deps, order, { intent, held });
+      await held.release();
+      return await release(deps, order, { intent, minted });
+    } catch (error) {
+      // Whatever was made is due now; the worker ends it, and goes on trying.
+      await leaseAbandoned(deps.db, id, deps.clock.nowMs()).catch(() => {});
+      throw await failed(deps, order, { error, id });
+    }
+  } finally {
+    await held.release();
   }
+}
+
+/** Waits for secrets that the mint may replace before the intent is decided: permits to open them would lapse meanwhile. */
+async function alone(deps: BrokerDeps, order: Order, id: string): Promise<Held> {
+  const { provider, settings, holder } = order;
+  const names = provider.rotates?.(settings, factsOf(order, id)) ?? [];
+  // Whoever would be refused waits for nobody, and nobody for them.
+  if (names.length > 0) await refusing(deps, order, () => judged(deps, order));
+  const held = await deps.oneAtATime.acquire(names);
+  if (names.length === 0 || deps.clock.now() < holder.claims.exp) return held;
+  await held.release();
+  throw new InvalidTokenError({ reason: "token_expired" });
 }
 
 async function orderOf(
@@ -106,46 +131,27 @@ interface Intent {
   readonly opens: ReadonlyMap<string, Permit>;
 }
 
-/** The first durable step: what is about to be made, for whom, by which grant. */
+/** The first durable step: what is about to be made, for whom, by which grant, with its lease. */
 async function decided(deps: BrokerDeps, order: Order, id: string): Promise<Intent> {
   const { holder, place, resource } = order;
   const facts = factsOf(order, id);
   const keys = [...holder.killKeys, deathKeys.lease(id), deathKeys.resource(resource.name)];
   const epochs = [...holder.killEpochs, null, null];
-  const made = { issuedAt: 0, endsAt: 0, allowed: undefined as Allowed | undefined };
-  let inserted = false;
-  const decideNow = (): Ask => {
+  const prepare = (): { ask: Ask; value: { allowed: Allowed; issuedAt: number; endsAt: number } } => {
     const allowed = judged(deps, order);
-    made.allowed = allowed;
-    made.issuedAt = deps.clock.now();
-    made.endsAt = made.issuedAt + lifeOf(allowed, place, made.issuedAt);
-    return askOf(deps, order, { action: "credential.vend", facts, kill: { keys, epochs }, allowed });
+    const issuedAt = deps.clock.now();
+    const endsAt = issuedAt + lifeOf(allowed, place, issuedAt);
+    const { provider, settings } = resource;
+    const ask = askOf(deps, order, { action: "credential.vend", facts, kill: { keys, epochs }, allowed });
+    const newLease = intentOf({ facts, provider, settings, node: holder.node, now: issuedAt, endsAt });
+    return { ask: { ...ask, newLease }, value: { allowed, issuedAt, endsAt } };
   };
-  // Refused before anything is written down as an intent.
-  await refusing(deps, order, () => decideNow());
-  await insertIntent(deps.db, {
-    facts,
-    provider: resource.provider,
-    settings: resource.settings,
-    node: holder.node,
-    keys,
-    epochs: [...holder.killEpochs, 0, 0],
-    now: deps.clock.now(),
-    endsAt: made.endsAt,
-  });
-  inserted = true;
-  try {
-    const result = await deps.authorizer.authorize(() => ({ ask: decideNow(), value: undefined }));
-    if (result.outcome !== "granted")
-      throw new InvalidTokenError({ reason: result.outcome === "continue" ? "internal" : result.outcome });
-    const { allowed } = made;
-    if (!allowed) throw new TemporarilyUnavailableError({ reason: "internal" });
-    const known = epochs.map((epoch) => epoch ?? result.epoch);
-    return { facts, allowed, issuedAt: made.issuedAt, endsAt: made.endsAt, epochs: known, keys, opens: result.opens };
-  } catch (error) {
-    if (inserted) await leaseAbandoned(deps.db, id, deps.clock.nowMs()).catch(() => {});
-    throw error;
-  }
+  await refusing(deps, order, prepare);
+  const result = await deps.authorizer.authorize(prepare);
+  if (result.outcome !== "granted")
+    throw new InvalidTokenError({ reason: result.outcome === "continue" ? "internal" : result.outcome });
+  const known = epochs.map((epoch) => epoch ?? result.epoch);
+  return { facts, ...result.value, epochs: known, keys, opens: result.opens };
 }
 
 /** A refusal by decision is recorded here; one by the gate is recorded there. */
@@ -276,11 +282,13 @@ function askOf(
 }
 
 /** Mints, and writes down what would end it before anything else happens. */
-async function mint(deps: BrokerDeps, order: Order, intent: Intent): Promise<Minted> {
+async function mint(deps: BrokerDeps, order: Order, at: { intent: Intent; held: Held }): Promise<Minted> {
   const { provider, settings } = order;
+  const { intent, held } = at;
   const opened = await openSecrets(deps, intent.opens);
   let minted: Minted;
   try {
+    await held.check();
     minted = await provider.mint(
       {
         settings,
@@ -289,7 +297,7 @@ async function mint(deps: BrokerDeps, order: Order, intent: Intent): Promise<Min
         policies: intent.allowed.policies ?? [],
         issuedAt: intent.issuedAt,
         endsAt: intent.endsAt,
-        upstream: { egress: deps.egress },
+        upstream: upstreamFor(deps, { lease: intent.facts, actor: intent.facts.agent, kill: intent }),
       },
       AbortSignal.timeout(MINT_LIMIT_MS),
     );
@@ -299,9 +307,17 @@ async function mint(deps: BrokerDeps, order: Order, intent: Intent): Promise<Min
   } finally {
     opened.wipe();
   }
-  const stillOurs = await leaseMinted(deps, intent.facts.id, minted);
-  if (minted.rotated) await storeRotated(deps, minted.rotated, intent.facts);
-  if (!stillOurs) throw new TemporarilyUnavailableError({ reason: "permit_lapsed" });
+  const { rotated } = minted;
+  // Nothing would end it early: the gate writes down the rest with the release.
+  if (!provider.destroy && rotated === undefined) return minted;
+  // Whichever fails, the other is written down: without the one a credential lives on, without the other the access is lost.
+  const [ours, stored] = await Promise.allSettled([
+    leaseMinted(deps, intent.facts.id, minted),
+    rotated && storeRotated(deps, rotated, intent.facts),
+  ]);
+  if (stored.status === "rejected") throw stored.reason;
+  if (ours.status === "rejected") throw ours.reason;
+  if (!ours.value) throw new TemporarilyUnavailableError({ reason: "permit_lapsed" });
   return minted;
 }
 
@@ -309,19 +325,17 @@ async function mint(deps: BrokerDeps, order: Order, intent: Intent): Promise<Min
 async function release(deps: BrokerDeps, order: Order, at: { intent: Intent; minted: Minted }): Promise<Vended> {
   const { intent, minted } = at;
   const kill = { keys: intent.keys, epochs: intent.epochs };
+  const leaseRelease: LeaseRelease = order.provider.destroy
+    ? { id: intent.facts.id }
+    : { id: intent.facts.id, upstream_expires_at: minted.upstreamExpiresAt, marks: minted.marks };
   const result = await deps.authorizer.authorize(() => {
     const allowed = judged(deps, order);
-    return {
-      ask: askOf(deps, order, { action: "credential.release", facts: intent.facts, kill, allowed }),
-      value: undefined,
-    };
+    const ask = askOf(deps, order, { action: "credential.release", facts: intent.facts, kill, allowed });
+    return { ask: { ...ask, leaseRelease }, value: undefined };
   });
+  if (result.outcome === "lease_taken") throw new TemporarilyUnavailableError({ reason: "lease_taken" });
   if (result.outcome !== "granted")
     throw new InvalidTokenError({ reason: result.outcome === "continue" ? "internal" : result.outcome });
-  if (!(await leaseReleased(deps.db, intent.facts.id, { endsAt: intent.endsAt, epochs: intent.epochs }))) {
-    deps.authorizer.withheld(result.permit);
-    throw new TemporarilyUnavailableError({ reason: "permit_lapsed" });
-  }
   return {
     lease: intent.facts.id,
     kind: order.provider.kind,

@@ -1,9 +1,8 @@
 import { InvalidArgumentError, Option } from "commander";
 import type { CliContext, CliIo } from "./context.ts";
-import type { ExitCode } from "./exit-code.ts";
 
-/** What a command does once its arguments are read. */
-export type Verb = (context: CliContext) => Promise<ExitCode>;
+/** What a command does once its arguments are read; how it ends is an {@link ExitCode}, for `run` its command's own. */
+export type Verb = (context: CliContext) => Promise<number>;
 
 /** Runs a verb and keeps how it ended. */
 export type RunVerb = (verb: Verb, isJson: boolean) => Promise<void>;

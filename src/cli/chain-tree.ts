@@ -2,7 +2,7 @@ import type { Chain, ChainNode } from "../api/chains.ts";
 import { shownInstant } from "./moments.ts";
 import { printable } from "./printable.ts";
 
-/** Most tokens shown under one node; a task of hours has thousands. */
+/** Most tokens, and most leases, shown under one node; a task of hours has thousands. */
 const MAX_TOKENS = 20;
 
 /** A task as a tree of agents and their tokens, for a terminal. */
@@ -31,9 +31,21 @@ function nodeEntry(node: ChainNode): Entry {
         text: `${token.kind === "hand_over" ? "hand-over" : "token"} ${token.jti}  ${token.status}  ${printable(token.aud)}  ${token.scopes.map(printable).join(" ")}`,
         below: [],
       })),
+      ...leaseEntries(node.leases),
       ...node.children.map(nodeEntry),
     ],
   };
+}
+
+function leaseEntries(leases: ChainNode["leases"]): Entry[] {
+  const hidden = leases.length - MAX_TOKENS;
+  return [
+    ...(hidden > 0 ? [{ text: `… ${hidden} earlier credentials (--json shows them)`, below: [] }] : []),
+    ...leases.slice(-MAX_TOKENS).map((lease) => ({
+      text: `credential ${printable(lease.lease)}  ${lease.status}  ${printable(lease.resource)}  ${lease.ended_at === undefined ? `until ${shownInstant(lease.ends_at)}` : `ended ${shownInstant(lease.ended_at)}`}`,
+      below: [],
+    })),
+  ];
 }
 
 function branch(entry: Entry, indent: string, place: "middle" | "last"): string[] {

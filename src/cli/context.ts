@@ -1,6 +1,7 @@
 import { readCliSettings } from "../config/cli.ts";
 import type { CliInput, CliSettings } from "../config/cli.ts";
 import { createApiClient, type ApiClient } from "../sdk/client/api.ts";
+import type { CliInputText } from "./input.ts";
 import { printable, printableJson } from "./printable.ts";
 
 /** What a command writes to, and what surrounds it. Tests hand in their own. */
@@ -9,6 +10,10 @@ export interface CliIo {
   readonly out: (text: string) => void;
   /** Standard error: talk. */
   readonly talk: (text: string) => void;
+  /** Standard input. */
+  readonly input: CliInputText;
+  /** How this program is called, as words: an interpreter and a file. Other programs call it as their helper. */
+  readonly program: readonly string[];
   readonly isOutTerminal: boolean;
   readonly isTalkTerminal: boolean;
   readonly surroundings: CliInput;

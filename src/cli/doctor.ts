@@ -32,7 +32,19 @@ function examineConfig({ io }: CliContext, file: string | undefined): Finding[] 
       ...(workingDirectory !== undefined && { workingDirectory }),
     });
     const database = config.database === null ? "embedded database" : "database by DATABASE_URL";
-    return [{ subject: "configuration", state: "ok", detail: `issuer ${config.issuer}, ${database}, read here` }];
+    return [
+      { subject: "configuration", state: "ok", detail: `issuer ${config.issuer}, ${database}, read here` },
+      ...(config.anchor === null && config.database !== null
+        ? [
+            {
+              subject: "anchor",
+              state: "note",
+              detail: "there is none: a restored backup that has forgotten kills would start",
+              mend: "set anchor to file:PATH on another disk",
+            } as const,
+          ]
+        : []),
+    ];
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     return error.problems.map(({ file: named, line, key, problem, mend }) => ({

@@ -9,6 +9,9 @@ export const EXIT = {
   unauthenticated: 5,
 } as const;
 
+/** `ephor run` failed before its command started; its other codes are its command's (CONTRACT §9). */
+export const NOT_STARTED = 125;
+
 /** How a command ends. */
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
 

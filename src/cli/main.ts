@@ -1,7 +1,8 @@
 /**
  * The room `cli` owns the commands: what they are called, what they print, how they end. It decides nothing: every verb but
- * `serve`, `demo` and `doctor` is a client of the HTTP API. Nobody imports it; `scripts/ephor.mjs` starts this file.
+ * `serve`, `demo` and `doctor` is a client of the HTTP API, and `run` of the local helpers that it starts as well. Nobody imports it; `scripts/ephor.mjs` starts this file.
  */
+import { createInput } from "./input.ts";
 import { runCli } from "./run.ts";
 
 for (const stream of [process.stdout, process.stderr]) {
@@ -12,9 +13,13 @@ for (const stream of [process.stdout, process.stderr]) {
   });
 }
 
+const talk = (text: string): void => void process.stderr.write(text);
+
 process.exitCode = await runCli(process.argv.slice(2), {
   out: (text) => process.stdout.write(text),
-  talk: (text) => process.stderr.write(text),
+  talk,
+  program: [process.execPath, ...process.argv.slice(1, 2)],
+  input: createInput(process.stdin, talk),
   isOutTerminal: process.stdout.isTTY === true,
   isTalkTerminal: process.stderr.isTTY === true,
   surroundings: {},

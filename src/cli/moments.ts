@@ -24,6 +24,19 @@ export function readMoment(text: string, option: string, now: number): number {
   return Math.floor(ms / 1_000);
 }
 
+/**
+ * A span as people write it: `45s`, `90m`, `8h`, `2d`.
+ *
+ * @returns seconds
+ * @throws {CliFailure} wrong usage
+ */
+export function readSpan(text: string, option: string): number {
+  const [, count, unit] = /^(\d{1,9})([smhd])$/.exec(text) ?? [];
+  const seconds = Number(count) * (UNIT_SECONDS[unit ?? ""] ?? 0);
+  if (!(seconds > 0)) throw new CliFailure(`${option}: write 45s, 90m, 8h or 2d`, { exitCode: EXIT.wrongUsage });
+  return seconds;
+}
+
 /** Seconds since the epoch as people and machines read them: RFC 3339, UTC. */
 export function shownInstant(seconds: number): string {
   return new Date(seconds * 1_000).toISOString().replace(".000Z", "Z");

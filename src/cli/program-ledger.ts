@@ -22,7 +22,9 @@ export function addLedgerVerbs(program: Command, { run }: ProgramParts): void {
     });
   program
     .command("who")
-    .description("who is behind an id seen anywhere: jti, txn, trace id, SHA-256 of a token")
+    .description(
+      "who is behind an id seen anywhere: jti, txn, trace id, lease, AWS access key id or session, database role, SHA-256 of a vended token (hex or base64)",
+    )
     .argument("<id>")
     .addOption(jsonOption())
     .action(async (id: string, options: { json?: boolean }) => {

@@ -1,7 +1,7 @@
 import type { Command } from "commander";
 import { gather, jsonOption, objectName, reasonText, type ProgramParts } from "./arguments.ts";
 import type { ExchangeOptions } from "./verbs/exchange.ts";
-import type { Killable } from "./verbs/kill.ts";
+import type { Killable, Restorable } from "./verbs/kill.ts";
 
 /** Verbs about tokens, agents and keys. */
 export function addTokenVerbs(program: Command, parts: ProgramParts): void {
@@ -41,39 +41,53 @@ function addExchange(program: Command, { run }: ProgramParts): void {
     });
 }
 
+const KILLS: readonly [what: Killable, argument: string, description: string][] = [
+  ["agent", "<name...>", "everything these agents hold, and every chain below them"],
+  ["chain", "<txn...>", "whole tasks; for ever"],
+  ["credential", "<jti...>", "single tokens, with all that was derived from them; for ever"],
+  ["lease", "<id...>", "single vended credentials; for ever"],
+  ["subject", "<sub...>", "whatever agents do for these people: ISSUER|SUB, as tokens and events say it"],
+  ["owner", "<owner...>", "all agents of these owners"],
+  ["issuer", "<name...>", "all agents and people that these issuers vouch for"],
+  ["resource", "<name...>", "every token and credential for these resources"],
+  ["trace", "<id...>", "the chains that carried these trace ids until now; for ever"],
+  ["all", "", "everything but operators, kill and restore"],
+];
+const RESTORES = ["agent", "subject", "owner", "issuer", "resource", "all"] as const satisfies readonly Restorable[];
+
 function addKill(program: Command, { run }: ProgramParts): void {
-  const killing = program.command("kill").description("stop agents, chains or single credentials, everywhere, now");
-  const named: [Killable, string, string][] = [
-    ["agent", "<name...>", "everything these agents hold, and every chain below them"],
-    ["chain", "<txn...>", "whole tasks"],
-    ["credential", "<jti...>", "single tokens, with all that was derived from them"],
-  ];
-  for (const [what, argument, description] of named) {
-    killing
-      .command(what)
-      .description(description)
-      .argument(argument)
+  const killing = program
+    .command("kill")
+    .description("stop agents, chains, credentials, people's agents, issuers or resources, everywhere, now");
+  for (const [what, argument, description] of KILLS) {
+    const verb = killing.command(what).description(description);
+    if (argument !== "") verb.argument(argument);
+    verb
       .requiredOption("--reason <text>", "why; recorded", reasonText)
       .option("--dry-run", "preview, kill nothing")
-      .addOption(jsonOption())
-      .action(async (names: string[], o: { reason: string; dryRun?: boolean; json?: boolean }) => {
-        const order = { what, names, reason: o.reason, isDryRun: o.dryRun === true };
-        await run(async (context) => await (await import("./verbs/kill.ts")).kill(context, order), o.json === true);
-      });
-  }
-  program
-    .command("restore")
-    .description("let killed agents work again; what was issued before the kill stays dead")
-    .command("agent")
-    .argument("<name...>")
-    .requiredOption("--reason <text>", "why; recorded", reasonText)
-    .addOption(jsonOption())
-    .action(async (agents: string[], o: { reason: string; json?: boolean }) => {
-      await run(
-        async (context) => await (await import("./verbs/kill.ts")).restore(context, { agents, reason: o.reason }),
-        o.json === true,
-      );
+      .addOption(jsonOption());
+    if ((RESTORES as readonly Killable[]).includes(what))
+      verb.option("--for <span>", "ends by itself after 10m, 8h, 2d");
+    verb.action(async (...given: unknown[]) => {
+      const names = argument === "" ? [] : (given[0] as string[]);
+      const o = verb.opts<{ reason: string; for?: string; dryRun?: boolean; json?: boolean }>();
+      const order = { what, names, reason: o.reason, lasts: o.for, isDryRun: o.dryRun === true };
+      await run(async (context) => await (await import("./verbs/kill.ts")).kill(context, order), o.json === true);
     });
+  }
+  const restoring = program.command("restore").description("lift kills; what was issued before them stays dead");
+  for (const what of RESTORES) {
+    const verb = restoring.command(what);
+    verb.description(what === "all" ? "a kill of all" : `kills of ${what}s`);
+    if (what !== "all") verb.argument("<name...>");
+    verb.requiredOption("--reason <text>", "why; recorded", reasonText).addOption(jsonOption());
+    verb.action(async (...given: unknown[]) => {
+      const names = what === "all" ? [] : (given[0] as string[]);
+      const o = verb.opts<{ reason: string; json?: boolean }>();
+      const order = { what, names, reason: o.reason };
+      await run(async (context) => await (await import("./verbs/kill.ts")).restore(context, order), o.json === true);
+    });
+  }
 }
 
 function addAgents(program: Command, { run }: ProgramParts): void {
@@ -138,6 +152,19 @@ function addKeys(program: Command, { run }: ProgramParts): void {
     .action(async (options: { reason?: string; json?: boolean }) => {
       await run(
         async (context) => await (await import("./verbs/keys.ts")).rotateKeys(context, options.reason),
+        options.json === true,
+      );
+    });
+  keys
+    .command("rewrap")
+    .description(
+      "put everything sealed under the server's present kek, so that kek_previous can go; safe to stop and repeat",
+    )
+    .option("--reason <text>", "why; recorded", reasonText)
+    .addOption(jsonOption())
+    .action(async (options: { reason?: string; json?: boolean }) => {
+      await run(
+        async (context) => await (await import("./verbs/keys.ts")).rewrapKeys(context, options.reason),
         options.json === true,
       );
     });

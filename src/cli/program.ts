@@ -1,6 +1,7 @@
 import { Command } from "commander";
 import { jsonOption, objectName, type ProgramParts } from "./arguments.ts";
 import { printable } from "./printable.ts";
+import { addCredentialVerbs } from "./program-credentials.ts";
 import { addLedgerVerbs } from "./program-ledger.ts";
 import { addTokenVerbs } from "./program-tokens.ts";
 import { packageVersion } from "./version.ts";
@@ -15,6 +16,8 @@ export function buildProgram(parts: ProgramParts): Command {
     .description("Short-lived credentials for AI agents: token exchange, delegation chains, audit, kill.")
     .version(packageVersion(), "-V, --version")
     .exitOverride()
+    // What follows the command of `run` is the command's.
+    .enablePositionalOptions()
     .configureOutput({
       writeOut: (text) => io.out(text),
       // What was typed is quoted back by commander; it may be anything.
@@ -30,6 +33,7 @@ export function buildProgram(parts: ProgramParts): Command {
   addServerVerbs(program, parts);
   addTrustVerbs(program, parts);
   addTokenVerbs(program, parts);
+  addCredentialVerbs(program, parts);
   addLedgerVerbs(program, parts);
   return program;
 }

@@ -1,7 +1,7 @@
 import { CommanderError } from "commander";
 import type { Verb } from "./arguments.ts";
 import { createContext, type CliIo } from "./context.ts";
-import { EXIT, type ExitCode } from "./exit-code.ts";
+import { EXIT } from "./exit-code.ts";
 import { exitCodeOf, explain } from "./failure.ts";
 import { buildProgram } from "./program.ts";
 
@@ -11,8 +11,8 @@ import { buildProgram } from "./program.ts";
  * @param args without the program's name
  * @returns how it ended; data is on standard output, everything else on standard error
  */
-export async function runCli(args: readonly string[], io: CliIo): Promise<ExitCode> {
-  let exitCode: ExitCode = EXIT.done;
+export async function runCli(args: readonly string[], io: CliIo): Promise<number> {
+  let exitCode: number = EXIT.done;
   const run = async (verb: Verb, isJson: boolean): Promise<void> => {
     const context = createContext(io, isJson);
     try {

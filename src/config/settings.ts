@@ -59,9 +59,11 @@ export const SETTINGS = {
   database: setting("database", parseDatabaseUrl, { variable: "DATABASE_URL", isSecret: true }),
   databaseAdmin: setting("database_admin", parseDatabaseUrl, { isSecret: true }),
   kek: setting("kek", parseKek),
+  kekPrevious: setting("kek_previous", parseKek),
   anchor: setting("anchor", parseAnchor),
   trust: setting("trust", parsePath),
   applyOnStart: setting("apply_on_start", parseBoolean),
+  acceptDatabase: setting("accept_database", parseBoolean),
   tasksDefault: setting(
     "tasks.default",
     parseDuration({ minSeconds: MINUTE, maxSeconds: 30 * DAY, hint: "Write 1m to 30d" }),

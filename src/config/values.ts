@@ -151,9 +151,15 @@ export function parseKek(text: string, base: string): KekReference {
   }
   if (kind === "vault-transit") {
     const [url = "", key = ""] = rest.split("#");
-    if (URL.canParse(url) && new URL(url).protocol === "https:" && key !== "") return { kind, url, key };
+    if (URL.canParse(url) && isPrivateUrl(new URL(url)) && /^[\w.-]{1,128}$/.test(key)) return { kind, url, key };
   }
   throw new BadValue("names no key", "Write file:PATH, env:NAME, awskms:ARN or vault-transit:URL#key");
+}
+
+/** Whether what is sent there can be read by nobody in between. */
+function isPrivateUrl({ protocol, hostname, username, search }: URL): boolean {
+  const isEncrypted = protocol === "https:" || (protocol === "http:" && isLoopbackHost(hostname));
+  return isEncrypted && username === "" && search === "";
 }
 
 /** `file:PATH`: where kill position and audit heads are kept outside the database. */

@@ -1,11 +1,11 @@
 /**
  * Proof that a release was decided and durably recorded. `keys.sign` and `vault.open` take one; only `authz` makes them
  * (an architecture test sees to it). A permit names one action on one thing for one actor, works once, and lapses one
- * second after the gate's call was sent.
+ * second after the gate's call was sent, or at once when this replica hears of a kill that covers it.
  */
 export class Permit {
   readonly action: PermitAction;
-  /** What it is for: the audience of a token, the name of a secret. */
+  /** What it is for: the audience of a token, the name of a secret, the `sub` of a web-identity token. */
   readonly target: string;
   /** The agent, or `operator`. */
   readonly actor: string;
@@ -14,6 +14,7 @@ export class Permit {
   /** Monotonic milliseconds after which it is worth nothing. */
   readonly lapsesAtMs: number;
   #spent = false;
+  #isDropped = false;
 
   constructor(facts: { action: PermitAction; target: string; actor: string; eventId: string; lapsesAtMs: number }) {
     this.action = facts.action;
@@ -30,14 +31,19 @@ export class Permit {
    * @returns false when it was spent before or has lapsed
    */
   spend(nowMs: number): boolean {
-    if (this.#spent || nowMs > this.lapsesAtMs) return false;
+    if (this.#spent || !this.isLive(nowMs)) return false;
     this.#spent = true;
     return true;
   }
 
   /** Whether what it released may still be written to a socket. */
   isLive(nowMs: number): boolean {
-    return nowMs <= this.lapsesAtMs;
+    return !this.#isDropped && nowMs <= this.lapsesAtMs;
+  }
+
+  /** From here on it is worth nothing, spent or not: a kill covers it. */
+  drop(): void {
+    this.#isDropped = true;
   }
 }
 
@@ -49,4 +55,6 @@ export type PermitAction =
   | "credential.vend"
   | "credential.release"
   | "lease.end"
-  | "secret.open";
+  | "secret.open"
+  | "secret.rotate"
+  | "identity.sign";

@@ -46,6 +46,10 @@ function expired(table: "hops" | "replay" | "bindings", key: string): Sort {
   };
 }
 
+/**
+ * Events, leases and the names of leases are in no sort: whatever an upstream shows of a credential must lead back to its chain
+ * for as long as the ledger is kept, and the ledger is kept for ever (CONTRACT §7).
+ */
 const SORTS: readonly Sort[] = [
   expired("hops", "jti"),
   expired("replay", "key"),

@@ -14,8 +14,8 @@ export async function authenticate(
   credentials: Credentials,
   { rooms, request }: { rooms: Rooms; request: RequestFacts },
 ): Promise<Caller | undefined> {
-  // The holder of a token for a resource is judged by the room that serves it.
-  if (auth === "none" || auth === "holder") return undefined;
+  // The holder of a token for a resource, and an OAuth client, are judged by the room that serves them.
+  if (auth === "none" || auth === "holder" || auth === "client") return undefined;
   // Nobody else sees these refusals; those of agents are recorded by the room that judges them (INV-29).
   const stranger = (error: InvalidTokenError): InvalidTokenError => {
     const { requestId, route, remoteAddress } = request;
@@ -33,7 +33,7 @@ export async function authenticate(
     }
   }
   if (auth === "agent") return rooms.agents.authenticate(credentials, request);
-  if (auth === "operator" || auth === "client") throw stranger(new InvalidTokenError({ reason: "client_not_allowed" }));
+  if (auth === "operator") throw stranger(new InvalidTokenError({ reason: "client_not_allowed" }));
   return holding(await rooms.accessTokens.authenticate(credentials, auth.scope, request), auth.scope);
 }
 

@@ -42,12 +42,19 @@ export function serverMetadata({ issuer, algorithm }: MetadataFacts): object {
   };
 }
 
-/** The same for those that look for an OpenID provider only: clouds, Vault, Kubernetes, go-oidc (OpenID Discovery 1.0 §3). */
+/** What a web-identity token says about its subject; AWS's own claims are for AWS alone. */
+const IDENTITY_CLAIMS = ["iss", "sub", "aud", "iat", "exp", "jti"];
+
+/**
+ * The same for those that look for an OpenID provider only: clouds, Vault, Kubernetes, go-oidc (OpenID Discovery 1.0 §3).
+ * RS256 is always there, as §3 demands, and signs what we say of ourselves to clouds.
+ */
 export function openIdConfiguration(facts: MetadataFacts): object {
   return {
     ...serverMetadata(facts),
     subject_types_supported: ["public"],
-    id_token_signing_alg_values_supported: [facts.algorithm],
+    id_token_signing_alg_values_supported: [...new Set([facts.algorithm, "RS256"])],
+    claims_supported: IDENTITY_CLAIMS,
   };
 }
 

@@ -3,11 +3,14 @@ import type { AuditPage, AuditQuery, AuditVerdict, ExportQuery } from "../api/au
 import type { Chain } from "../api/chains.ts";
 import type { VendedCredential } from "../api/credentials.ts";
 import type { ReadinessChecks } from "../api/health.ts";
-import type { KeyRotation } from "../api/keys.ts";
-import type { KillOrder, KillReceipt, Restored, RestoreOrder } from "../api/kill.ts";
-import type { SecretPage, SecretView } from "../api/secrets.ts";
+import type { KeyRotation, Rewrap } from "../api/keys.ts";
+import type { KillOrder, KillPage, KillReceipt, KillsQuery, Restored, RestoreOrder } from "../api/kill.ts";
+import type { LoginView } from "../api/login.ts";
+import type { FeedFrameView } from "../api/revocations.ts";
+import type { SecretPage, SecretRotated, SecretView } from "../api/secrets.ts";
 import type { TaskCompleted, TaskOpened, TaskRequest, TaskView } from "../api/tasks.ts";
 import type { AgentStatusRequest, TrustDeleted, TrustObject, TrustPage } from "../api/trust-objects.ts";
+import type { LeasePage, LeaseQuery } from "../api/leases.ts";
 import type { Who } from "../api/who.ts";
 import type { Reason } from "../core/oauth/reasons.ts";
 import type { TrustKind } from "../core/trust/model.ts";
@@ -83,6 +86,15 @@ export interface Call<C extends Caller = Caller> {
   readonly request: RequestFacts;
 }
 
+/** A request whose client the room authenticates. */
+export type ClientRequest = RequestFacts & { readonly credentials: Credentials };
+
+/** From where a receiver wants the feed, and of which resource. */
+export interface FeedOrder {
+  readonly after?: number | undefined;
+  readonly resource?: string | undefined;
+}
+
 /** A refusal by the edge itself, before any room was asked. */
 export interface EdgeRefusal {
   readonly reason: Reason;
@@ -128,6 +140,14 @@ export interface Rooms {
     read(txn: string, call: Call<AgentCaller>): Promise<TaskView>;
     complete(txn: string, call: Call<AgentCaller>): Promise<TaskCompleted>;
   };
+  readonly revocations: {
+    /** One frame, for the client that the room authenticates. */
+    frame(order: FeedOrder, request: ClientRequest): Promise<FeedFrameView>;
+    /** Server-sent events, each whole, until the client goes. */
+    frames(order: FeedOrder, request: ClientRequest): Promise<AsyncIterable<string>>;
+  };
+  /** Where humans sign in. */
+  login(): LoginView;
   readonly credentials: {
     /** By a token of ours for that resource, which the room judges. */
     vend(resource: string, request: RequestFacts & { readonly credentials: Credentials }): Promise<VendedCredential>;
@@ -136,11 +156,14 @@ export interface Rooms {
     list(page: { after: string; limit: number }): Promise<SecretPage>;
     get(name: string): Promise<SecretView | undefined>;
     put(order: { name: string; value: string; owner?: string | undefined }, call: Call): Promise<SecretView>;
+    /** Replaces it at its upstream. */
+    rotate(name: string, call: Call): Promise<SecretRotated>;
     remove(name: string, call: Call): Promise<boolean>;
   };
   readonly kills: {
     kill(order: KillOrder, call: Call): Promise<KillReceipt>;
     read(id: string, call: Call): Promise<KillReceipt | undefined>;
+    list(query: KillsQuery): Promise<KillPage>;
     restore(order: RestoreOrder, call: Call): Promise<Restored>;
     /** The receipt as a signed JWS, `typ` `ephor-receipt+jwt`. */
     sign(receipt: KillReceipt): string;
@@ -161,16 +184,20 @@ export interface Rooms {
   readonly ledger: {
     chain(txn: string, call: Call): Promise<Chain | undefined>;
     who(id: string, call: Call): Promise<Who>;
+    leases(query: LeaseQuery, call: Call): Promise<LeasePage>;
     query(query: AuditQuery, call: Call): Promise<AuditPage>;
     /** Lines of NDJSON, each with its line end. */
     export(query: ExportQuery, call: Call): AsyncIterable<string>;
     verify(call: Call): Promise<AuditVerdict>;
   };
   readonly keys: {
+    /** From memory, public members only; the first one of a database waits for the keys that clouds will look for. */
+    jwks(): Promise<{ keys: readonly object[] }>;
     /** From memory, public members only. */
-    jwks(): { keys: readonly object[] };
     recordJwks(): { keys: readonly object[] };
     rotate(order: { reason: string | undefined }, call: Call): Promise<KeyRotation>;
+    /** Puts what is sealed under the present key-encryption key; a part of it, if there is much. */
+    rewrap(order: { reason: string | undefined }, call: Call): Promise<Rewrap>;
   };
   /**
    * Looks once more whether an agent's token lives: it may have been killed while the body of the request came in.

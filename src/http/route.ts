@@ -54,6 +54,8 @@ export interface Incoming<P, Q, B, C> {
   readonly caller: C;
   readonly request: RequestFacts & {
     readonly accept: string | undefined;
+    /** Where a stream is resumed (HTML, "Server-sent events"). */
+    readonly lastEventId: string | undefined;
     readonly isLocal: boolean;
     readonly credentials: Credentials;
   };
@@ -61,7 +63,11 @@ export interface Incoming<P, Q, B, C> {
   readonly house: House;
 }
 
-type CallerOf<A extends Auth> = A extends "none" | "holder" ? undefined : A extends "agent" ? AgentCaller : Caller;
+type CallerOf<A extends Auth> = A extends "none" | "holder" | "client"
+  ? undefined
+  : A extends "agent"
+    ? AgentCaller
+    : Caller;
 
 /** A route as a value: the router serves it, the OpenAPI document describes it, tests go through all of them. */
 export interface RouteSpec<A extends Auth, P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType> {

@@ -101,6 +101,7 @@ function serve(c: Ctx, { deps, route }: { deps: RouterDeps; route: Route }): Pro
     const request: Incoming<unknown, unknown, unknown, Caller | undefined>["request"] = {
       ...facts,
       accept: incoming.headers.accept,
+      lastEventId: headerText(incoming.headers["last-event-id"]),
       isLocal: deps.addresses.isLocal(incoming),
       credentials,
     };

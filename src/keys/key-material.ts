@@ -113,7 +113,7 @@ export async function openKey(envelope: Envelope, row: KeyRow, known?: HeldKey):
     return { ...known, ...facts };
   }
   const isRetired = status === "retired";
-  const opened = await envelope.open(row.sealed, isRetired ? publicPlace(use, kid) : privatePlace(use, kid));
+  const opened = await envelope.open(row.sealed, placeOfKey({ use, kid, status }));
   try {
     return {
       ...facts,
@@ -167,6 +167,11 @@ async function generate(algorithm: SigningAlgorithm): Promise<{ publicKey: KeyOb
   if (algorithm === "ES256") return generatePair("ec", { namedCurve: "P-256" });
   if (algorithm === "RS256") return generatePair("rsa", { modulusLength: RSA_BITS });
   return generatePair("ed25519");
+}
+
+/** Where the column of a row belongs, by what it holds now. */
+export function placeOfKey({ use, kid, status }: Pick<KeyRow, "kid" | "status"> & { use: KeyUse }): Place {
+  return status === "retired" ? publicPlace(use, kid) : privatePlace(use, kid);
 }
 
 function privatePlace(use: KeyUse, kid: string): Place {

@@ -1,14 +1,18 @@
 /**
  * `keys` owns what Ephor signs with: token keys (next → active → retired, published while anyone may need them), record
- * keys (the same, but published for ever) and the secret of DPoP nonces. It signs a token only for a permit of `authz`,
- * and anything else only for the closed list of `attestor`. It does not decide, and knows no claim's meaning.
+ * keys (the same, but published for ever), identity keys (for the web-identity tokens that clouds take, and for nothing
+ * else) and the secret of DPoP nonces. It signs a token only for a permit of `authz`, and anything else only for the closed
+ * list of `attestor`. It does not decide, and knows no claim's meaning.
  *
  * This file: the rules of the ring. Pure; time is an argument, in milliseconds of the database's clock.
  */
 import { MAX_LIFETIME_SECONDS } from "../core/token/lifetime.ts";
 
-/** What a key signs: tokens and their kin, or records that must be verifiable for ever. */
-export type KeyUse = "token" | "record";
+/**
+ * What a key signs: tokens and their kin, records that must be verifiable for ever, or web-identity tokens, which other
+ * people's systems verify and we never do.
+ */
+export type KeyUse = "token" | "record" | "identity";
 
 /** Where a key is in its life. */
 export type KeyStatus = "next" | "active" | "retired";

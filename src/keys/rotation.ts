@@ -3,17 +3,19 @@ import type { Db } from "../db/database.ts";
 import type { DatabaseClock } from "../system/clock.ts";
 import type { Log } from "../system/log.ts";
 import type { Envelope } from "../vault/envelope.ts";
-import { makeFirstKeys } from "./first-keys.ts";
+import { makeFirstKeys, makePair } from "./first-keys.ts";
 import type { HeldKeys } from "./held-keys.ts";
 import { makeKey, sealRetired, type SigningAlgorithm } from "./key-material.ts";
-import { isRotationDue, type KeyUse, readyAtMs } from "./key-ring.ts";
-import { insertFirstKeys, replaceNextRow, rotateRows } from "./store.ts";
+import { activeAndNext, isRotationDue, type KeyUse, readyAtMs } from "./key-ring.ts";
+import { insertFirstKeys, insertIdentityKeys, replaceNextRow, rotateRows } from "./store.ts";
 
 const DAY_SECONDS = 86_400;
 /** Token keys: a month, so that rotation is ordinary. */
 const TOKEN_KEY_SECONDS = 30 * DAY_SECONDS;
 /** Record keys: a year, for each of them is published for ever. */
 const RECORD_KEY_SECONDS = 365 * DAY_SECONDS;
+/** What AWS, Google Cloud and Azure all take; Azure takes no other. */
+const IDENTITY_ALGORITHM: SigningAlgorithm = "RS256";
 /** Records are read by our own tools, years later: one algorithm, whatever the tokens' is. */
 const RECORD_ALGORITHM: SigningAlgorithm = "ES256";
 
@@ -41,6 +43,11 @@ export interface RotationRequest {
 export interface Rotation {
   /** Makes the first keys where there are none, else reads those that are there, and prepares a change of algorithm. */
   start(): Promise<void>;
+  /**
+   * Makes the identity keys where there are none: in a new database, and in one of a version that had no such keys. Any
+   * number of replicas may call it at the same moment.
+   */
+  ensureIdentityKeys(): Promise<void>;
   rotate(request?: RotationRequest): Promise<RotationOutcome>;
   /** Rotates what the schedule says. Any number of replicas may call it at the same moment. */
   rotateIfDue(): Promise<void>;
@@ -55,18 +62,21 @@ export interface RotationDeps {
   readonly held: HeldKeys;
   /** Of new token keys. */
   readonly algorithm: SigningAlgorithm;
-  /** How long a token key signs; default 30 days. */
+  /** How long a token key or an identity key signs; default 30 days. */
   readonly tokenKeySeconds: number | undefined;
 }
 
 /** Times are the database's, as parameters, so that all replicas see one schedule. */
 export function createRotation(deps: RotationDeps): Rotation {
   const { db, envelope, clock, log, held } = deps;
+  const tokenKeySeconds = deps.tokenKeySeconds ?? TOKEN_KEY_SECONDS;
   const plans = {
-    token: { algorithm: deps.algorithm, everySeconds: deps.tokenKeySeconds ?? TOKEN_KEY_SECONDS },
+    token: { algorithm: deps.algorithm, everySeconds: tokenKeySeconds },
+    identity: { algorithm: IDENTITY_ALGORITHM, everySeconds: tokenKeySeconds },
     record: { algorithm: RECORD_ALGORITHM, everySeconds: RECORD_KEY_SECONDS },
   } as const;
   const nowMs = (): number => Math.floor(clock.nowMs());
+  const ensureIdentityKeys = identityKeysMaker(deps);
 
   /** Only at the start: replicas of two configurations would else undo each other's choice for ever. */
   async function prepareAlgorithm(): Promise<void> {
@@ -83,6 +93,7 @@ export function createRotation(deps: RotationDeps): Rotation {
   }
 
   async function rotate({ use = "token", compromised = false }: RotationRequest = {}): Promise<RotationOutcome> {
+    if (use === "identity") await ensureIdentityKeys();
     await held.reload();
     const { active, next } = held.pair(held.latest(), use);
     if (!compromised && nowMs() < readyAtMs(next)) {
@@ -117,11 +128,37 @@ export function createRotation(deps: RotationDeps): Rotation {
       }
       await prepareAlgorithm();
     },
+    ensureIdentityKeys,
     rotate,
     async rotateIfDue() {
-      for (const use of ["token", "record"] as const) {
+      await ensureIdentityKeys();
+      for (const use of ["token", "record", "identity"] as const) {
         if (isRotationDue(held.pair(held.latest(), use), { ...plans[use], nowMs: nowMs() })) await rotate({ use });
       }
     },
+  };
+}
+
+/** What {@link Rotation.ensureIdentityKeys} does. */
+function identityKeysMaker({ db, envelope, clock, log, held }: RotationDeps): () => Promise<void> {
+  let making: Promise<void> | undefined;
+  const areThere = (): boolean => activeAndNext(held.latest().keys.values(), "identity") !== undefined;
+
+  async function make(): Promise<void> {
+    await held.reload();
+    if (areThere()) return;
+    const order = { use: "identity", algorithm: IDENTITY_ALGORITHM, nowMs: Math.floor(clock.nowMs()) } as const;
+    const rows = await makePair(envelope, order);
+    if (await insertIdentityKeys(db, rows)) log.info("identity_keys_made", { count: rows.length });
+    await held.reload();
+  }
+
+  return async () => {
+    if (areThere()) return;
+    // One at a time: they cost a good part of a second of computing.
+    making ??= make().finally(() => {
+      making = undefined;
+    });
+    await making;
   };
 }

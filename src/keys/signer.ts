@@ -49,7 +49,7 @@ export function createSigner(deps: { held: HeldKeys; clock: DatabaseClock; memo:
   };
 }
 
-/** For `signer` and `attestor` only, which see to it that the key may sign this type. */
+/** For `signer`, `identity-signer` and `attestor` only, which see to it that the key may sign this type. */
 export function signWith(key: HeldKey, typ: JwtTyp, claims: object): string {
   if (key.privateKey === null) throw new TypeError("a retired key signs nothing");
   let encodedHeader = key.headers.get(typ);

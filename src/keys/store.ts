@@ -25,12 +25,12 @@ const NEW_VALUES = `k.kid, k."use", k.algorithm, k.status, k."publicJwk", k.seal
 const AS_ROWS = `jsonb_to_recordset($1::jsonb) AS k(kid text, "use" text, algorithm text, status text,
   "publicJwk" jsonb, sealed jsonb, "createdAt" bigint, "activatedAt" bigint)`;
 
-/** All keys that can still matter: token keys that retired before `retiredSinceMs` stay in the table only. */
+/** All keys that can still matter: of those that retired before `retiredSinceMs` only record keys do. */
 export async function readKeys(db: Db, retiredSinceMs: number): Promise<KeyRow[]> {
   return db.query<KeyRow>(
     `SELECT kid, "use", algorithm, status, public_jwk AS "publicJwk", sealed, created_at AS "createdAt",
             activated_at AS "activatedAt", retired_at AS "retiredAt"
-     FROM keys WHERE NOT ("use" = 'token' AND status = 'retired' AND retired_at < $1)
+     FROM keys WHERE NOT ("use" <> 'record' AND status = 'retired' AND retired_at < $1)
      ORDER BY created_at, kid`,
     [retiredSinceMs],
   );
@@ -60,6 +60,27 @@ export async function insertFirstKeys(
     [JSON.stringify(rows), nonce.kid, nonce.algorithm, JSON.stringify(nonce.sealed), nonce.createdAt],
   );
   return made.length > 0;
+}
+
+/** The row of `house` whose presence says that the identity keys were made. */
+const IDENTITY_KEYS_MADE = "identity_keys_made_at";
+
+/**
+ * The identity keys of a database that has none yet, from whichever replica comes first; a second one waits at the primary
+ * key of the mark until the first has committed, and then adds nothing.
+ *
+ * @returns whether these became the keys
+ */
+export async function insertIdentityKeys(db: Db, rows: readonly KeyRow[]): Promise<boolean> {
+  const done = await db.query(
+    `WITH guard AS (
+       INSERT INTO house (name, value) VALUES ('${IDENTITY_KEYS_MADE}', $2) ON CONFLICT (name) DO NOTHING RETURNING name),
+     added AS (
+       INSERT INTO keys ${NEW_ROW} SELECT ${NEW_VALUES} FROM ${AS_ROWS} WHERE EXISTS (SELECT 1 FROM guard))
+     SELECT pg_notify('${KEYS_CHANNEL}', '') FROM guard`,
+    [JSON.stringify(rows), new Date(rows[0]?.createdAt ?? 0).toISOString()],
+  );
+  return done.length > 0;
 }
 
 /**

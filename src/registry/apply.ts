@@ -6,6 +6,7 @@ import type { Db } from "../db/database.ts";
 import type { DatabaseClock } from "../system/clock.ts";
 import { sha256Hex } from "../system/hash.ts";
 import { checkEntries, checkRemaining } from "./check.ts";
+import type { CheckSettings } from "./check.ts";
 import { canonicalJson } from "./difference.ts";
 import { TrustRefusedError } from "./errors.ts";
 import { forbiddenChanges } from "./guard.ts";
@@ -29,6 +30,7 @@ export interface RegistryDeps {
   readonly db: Db;
   readonly clock: DatabaseClock;
   readonly issuerUrl: string;
+  readonly checkSettings: CheckSettings;
   /**
    * Makes the ledger's row. The ledger is another room's; it is handed in.
    *
@@ -152,7 +154,7 @@ function judge(
   refuseIf("trust_forbidden", forbiddenChanges(wish.actor, changes, trust, wish.entries));
   const merged = merge(trust, wish.entries, changes);
   const now = deps.clock.now();
-  const context = { merged, issuerUrl: deps.issuerUrl, now };
+  const context = { merged, issuerUrl: deps.issuerUrl, now, checkSettings: deps.checkSettings };
   refuseIf("trust_invalid", [...checkEntries(wish.entries, context), ...checkRemaining(wish.entries, changes, merged)]);
   const warnings = findWarnings(trust, wish.entries, { merged, changes, now }).map(place);
   return { source: wish.source, version: at.version, changes, unchanged, warnings };

@@ -12,11 +12,19 @@ import type { Change } from "./plan.ts";
 import { checkReferences, referencesOf } from "./references.ts";
 import type { Named } from "./references.ts";
 
+/**
+ * What is wrong with the settings of a `credential` resource. Providers are another room's; it is handed in.
+ *
+ * @returns problems with paths that start at the resource
+ */
+export type CheckSettings = (provider: string, settings: Readonly<Record<string, unknown>>) => readonly TrustProblem[];
+
 /** By what an apply is judged. */
 export interface CheckContext {
   readonly merged: Merged;
   readonly issuerUrl: string;
   readonly now: EpochSeconds;
+  readonly checkSettings: CheckSettings;
 }
 
 /**
@@ -97,7 +105,7 @@ function checkOne(entry: TrustEntry, context: CheckContext, taken: Taken): Trust
     case "agents":
       return checkAgent(entry.model, context);
     case "resources":
-      return checkResource(entry.model, context.now, taken);
+      return checkResource(entry.model, context, taken);
     case "grants":
       return checkGrant(entry.model, context);
   }
@@ -120,7 +128,7 @@ function checkAgent(agent: Agent, { merged }: CheckContext): TrustProblem[] {
   });
 }
 
-function checkResource(resource: Resource, now: EpochSeconds, taken: Taken): TrustProblem[] {
+function checkResource(resource: Resource, { now, checkSettings }: CheckContext, taken: Taken): TrustProblem[] {
   const problems: TrustProblem[] = (taken.resources.get(canonicalTarget(resource.identifier)) ?? [])
     .filter((name) => name !== resource.name)
     .map((name) => ({
@@ -128,6 +136,7 @@ function checkResource(resource: Resource, now: EpochSeconds, taken: Taken): Tru
       what: `is the identifier of the resource ${name} too`,
       mend: "give each its own identifier",
     }));
+  if (resource.kind === "credential") problems.push(...checkSettings(resource.provider, resource.settings));
   const isProxied = resource.kind === "mcp" || resource.kind === "http";
   if (isProxied && resource.mode.observe && resource.mode.until > now + TRUST_LIMITS.observeDays * 86_400) {
     problems.push({

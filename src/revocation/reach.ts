@@ -1,74 +1,63 @@
-import type { KillKind } from "../core/kill/keys.ts";
-import { killKey } from "../core/kill/keys.ts";
 import type { Db } from "../db/database.ts";
 
-/** One thing that a kill hits. */
-export interface Hit {
-  readonly kind: "agent" | "txn" | "node" | "jti";
-  readonly id: string;
-  readonly agent: string | undefined;
-}
+/** One thing that a kill hits. Times in epoch seconds. */
+export type Hit =
+  | { readonly kind: "txn" | "node"; readonly id: string; readonly agent: string }
+  | { readonly kind: "jti"; readonly id: string; readonly agent: string; readonly expiresAt: number }
+  | { readonly kind: "lease"; readonly id: string };
 
 /** What a kill reaches. */
 export interface Reach {
   readonly hits: readonly Hit[];
-  readonly truncated: boolean;
+  /** How many more there are, counted to {@link MAX_COUNTED}. */
+  readonly leftOff: number;
 }
 
-/** One thing that a kill names. */
-interface Target {
-  readonly kind: KillKind;
-  readonly value: string;
-}
-
-/** A receipt names this many nodes and tokens at most; the rest dies all the same. */
+/** A receipt names so many of each sort at most; the rest dies all the same. */
 const MAX_HITS = 1_000;
+/** Beyond this nobody counts. */
+const MAX_COUNTED = 100_000;
+
+interface Row {
+  kind: "node" | "jti" | "lease";
+  id: string;
+  txn: string;
+  agent: string;
+  exp: number | null;
+  more: number;
+}
 
 /**
- * What carries one of these keys and lives now: open nodes and unexpired tokens.
+ * What carries one of these keys and lives now: open places, unexpired tokens, leases that have not ended. Tokens go by their
+ * expiry, of which a minute's are alive; places by their keys; leases by the index of open ones.
  *
  * @param now epoch seconds
  */
-export async function reachOf(db: Pick<Db, "query">, targets: readonly Target[], now: number): Promise<Reach> {
-  const keys = targets.map((target) => killKey(target.kind, target.value));
-  const rows = await db.query<{ kind: "node" | "jti"; id: string; agent: string }>(
-    `(select 'node' as kind, n.id, n.agent from ephor.tasks t join ephor.nodes n on n.txn = t.txn
-      where t.deadline > $2 and t.ended_at is null and n.ended_at is null and n.kill_keys && $1 order by n.id limit $3)
-     union all
-     (select 'jti' as kind, h.jti as id, h.actor as agent from ephor.hops h
-      where h.exp > $2 and h.kill_keys && $1 order by h.jti limit $3)`,
-    [keys, now, MAX_HITS + 1],
-  );
-  const named = namedBy(targets);
-  const seen = new Set(named.map((hit) => `${hit.kind} ${hit.id}`));
-  const found = rows.filter((row) => !seen.has(`${row.kind} ${row.id}`));
-  return { hits: [...named, ...found.slice(0, MAX_HITS)], truncated: found.length > MAX_HITS };
+export async function reachOf(db: Pick<Db, "query">, keys: readonly string[], now: number): Promise<Reach> {
+  const part = (kind: Row["kind"], columns: string, from: string): string =>
+    `(with hit as materialized (select ${columns} from ${from} limit ${MAX_COUNTED})
+      select '${kind}' as kind, hit.*, (select count(*)::int from hit) - ${MAX_HITS} as more from hit limit ${MAX_HITS})`;
+  const parts = [
+    part(
+      "node",
+      "n.id, n.txn, n.agent, null::bigint as exp",
+      "ephor.nodes n join ephor.tasks t on t.txn = n.txn where n.ended_at is null and n.kill_keys && $1 and t.ended_at is null and t.deadline > $2",
+    ),
+    part("jti", "h.jti as id, h.txn, h.actor as agent, h.exp", "ephor.hops h where h.exp > $2 and h.kill_keys && $1"),
+    part(
+      "lease",
+      "l.id, l.txn, l.agent, null::bigint as exp",
+      "ephor.leases l where l.status <> 'ended' and l.kill_keys && $1",
+    ),
+  ];
+  const found = await Promise.all(parts.map((sql, i) => db.query<Row>(sql, i === 2 ? [keys] : [keys, now])));
+  const leftOff = found.reduce((sum, rows) => sum + Math.max(0, rows[0]?.more ?? 0), 0);
+  return { hits: found.flat().map(hitOf), leftOff };
 }
 
-/** What a kill names itself, whatever else it hits. */
-export function namedBy(targets: readonly Target[]): readonly Hit[] {
-  return targets.flatMap((target): Hit[] =>
-    target.kind === "agent" || target.kind === "txn" || target.kind === "jti"
-      ? [{ kind: target.kind, id: target.value, agent: target.kind === "agent" ? target.value : undefined }]
-      : [],
-  );
-}
-
-/** Which of these were never heard of, so that a mistyped name is no silent success (A-KILL-08). */
-export async function unknownOf(
-  db: Pick<Db, "query">,
-  named: { txns: readonly string[]; jtis: readonly string[]; agents: readonly string[] },
-): Promise<readonly string[]> {
-  const rows = await db.query<{ id: string }>(
-    `select x.id from unnest($1::text[]) as x(id) where not exists (select 1 from ephor.tasks t where t.txn = x.id)
-       and not exists (select 1 from ephor.events e where e.txn = x.id)
-     union all
-     select x.id from unnest($2::text[]) as x(id) where not exists (select 1 from ephor.hops h where h.jti = x.id)
-       and not exists (select 1 from ephor.events e where e.jti = x.id)
-     union all
-     select x.id from unnest($3::text[]) as x(id) where not exists (select 1 from ephor.trust_objects o where o.kind = 'agents' and o.name = x.id)
-       and not exists (select 1 from ephor.events e where e.agent = x.id)`,
-    [named.txns, named.jtis, named.agents],
-  );
-  return rows.map((row) => row.id);
+/** The root of a task is the whole task. */
+function hitOf({ kind, id, txn, agent, exp }: Row): Hit {
+  if (kind === "lease") return { kind, id };
+  if (kind === "jti") return { kind, id, agent, expiresAt: exp ?? 0 };
+  return { kind: id === txn ? "txn" : "node", id, agent };
 }

@@ -4,20 +4,35 @@
  */
 import type { EventDraft } from "../audit/event.ts";
 import type { Recorder } from "../audit/recorder.ts";
-import { killKey, type KillKind } from "../core/kill/keys.ts";
+import type { Heartbeat } from "../authz/heartbeat.ts";
+import type { Outstanding } from "../authz/outstanding.ts";
+import { ALL_KEY, killKey, type KillKind } from "../core/kill/keys.ts";
 import type { Db, DedicatedConnection } from "../db/database.ts";
+import { DatabaseUnreachableError } from "../db/errors.ts";
 import type { DatabaseClock } from "../system/clock.ts";
+import type { Log } from "../system/log.ts";
 import type { Metrics } from "../system/metrics.ts";
 import { ulid } from "../system/random.ts";
+import { createAcknowledgements, type ReplicaHeard } from "./acknowledgements.ts";
+
+/** One thing that a kill names; `all` has no value. */
+export type KillTarget = { readonly kind: KillKind; readonly value: string } | { readonly kind: "all" };
+
+/** The key under which a kill of it stands. */
+export function keyOf(target: KillTarget): string {
+  return target.kind === "all" ? ALL_KEY : killKey(target.kind, target.value);
+}
 
 /** What dies together, and why. */
 export interface KillCommand {
-  readonly targets: readonly { readonly kind: KillKind; readonly value: string }[];
+  readonly targets: readonly KillTarget[];
   readonly reason: string;
   /** `operator:<id>`, `agent:<name>` or `resource:<name>`. */
   readonly by: string;
   readonly requestId: string;
   readonly receipt?: object | undefined;
+  /** Epoch seconds at which it ends by itself. */
+  readonly endsAt?: number | undefined;
 }
 
 /** One token of whoever may end it. */
@@ -44,22 +59,38 @@ export interface StoredKill {
   readonly atMs: number;
   readonly by: string;
   readonly reason: string;
+  readonly keys: readonly string[];
   readonly receipt: unknown;
   readonly restoredAtMs: number | undefined;
+  /** Epoch seconds at which it ends by itself. */
+  readonly endsAt: number | undefined;
 }
 
 /** The room. */
 export interface Revocation {
-  /** When it has answered, nothing covered is released any more. @throws {DatabaseUnreachableError} and then it is not done */
-  kill(command: KillCommand): Promise<KillDone>;
+  /**
+   * When it has answered, no replica releases anything that is covered.
+   *
+   * @param stands called when it is done in the database, and replicas are waited for
+   * @throws {DatabaseUnreachableError} and then nobody knows whether it is done
+   */
+  kill(
+    command: KillCommand,
+    stands?: (done: KillDone) => void,
+  ): Promise<KillDone & { readonly replicas: readonly ReplicaHeard[] }>;
   /** @returns undefined for a token that was killed before */
   killToken(token: TokenKill): Promise<KillDone | undefined>;
   /** Lifts kills. Nothing issued before them comes back. */
   restore(command: KillCommand): Promise<{ lifted: readonly string[]; atMs: number; eventId: string }>;
   read(id: string): Promise<StoredKill | undefined>;
+  /** Newest first. @param page.before the id that the page starts below */
+  list(page: { before: string | undefined; limit: number }): Promise<readonly StoredKill[]>;
   /** Keeps the receipt of a kill that was done, in place of the one that was stored with it. */
   keepReceipt(id: string, receipt: object): Promise<void>;
 }
+
+/** The event of a kill names so many things; all are in its record. */
+const MAX_NAMED = 200;
 
 /** What the room needs. */
 interface RevocationDeps {
@@ -67,6 +98,14 @@ interface RevocationDeps {
   readonly clock: DatabaseClock;
   readonly recorder: Recorder;
   readonly metrics: Metrics;
+  readonly log: Log;
+  readonly replica: string;
+  readonly heartbeat: Pick<Heartbeat, "silentMs">;
+  readonly outstanding: Outstanding;
+  /** Remembers outside of the database that there was a kill at this position; waited for, and never throws. */
+  readonly anchor: (position: number) => Promise<void>;
+  /** After a kill stands: what hangs on it need not wait to find out. */
+  readonly struck?: () => void;
 }
 
 /**
@@ -77,9 +116,16 @@ export function createRevocation(deps: RevocationDeps): Revocation {
   const { db } = deps;
   const kills = oneByOne(db.dedicated("kill"));
   const revocations = oneByOne(db.dedicated("revoke"));
+  const { everywhere } = createAcknowledgements({ ...deps, connection: db.dedicated("acknowledgements") });
   return {
-    kill: (command) => kills((connection) => strike(deps, connection, { command, draft: { type: "kill" } })),
-    killToken: ({ jti, txn, sub, by, requestId }) => {
+    async kill(command, stands) {
+      const done = await kills((connection) => strike(deps, connection, { command, draft: { type: "kill" } }));
+      // Others kill while this one waits.
+      const replicas = Promise.all([everywhere(done.position), deps.anchor(done.position)]);
+      stands?.(done);
+      return { ...done, replicas: (await replicas)[0] };
+    },
+    async killToken({ jti, txn, sub, by, requestId }) {
       const command = {
         targets: [{ kind: "jti" as const, value: jti }],
         reason: "revoked by its holder",
@@ -87,18 +133,29 @@ export function createRevocation(deps: RevocationDeps): Revocation {
         requestId,
       };
       const draft = { type: "token.revoke" as const, jti, txn, sub };
-      return revocations(async (connection) => {
+      const { done, position } = await revocations(async (connection) => {
         // Whoever asks again and again must not hold up the gate each time.
-        const [row] = await connection.call<{ dead: boolean }>(
+        const [row] = await connection.call<{ position: number }>(
           "token_dead",
-          "select exists (select 1 from ephor.dead_keys where key = $1 and active) as dead",
+          "select position from ephor.dead_keys where key = $1 and active",
           [killKey("jti", jti)],
         );
-        return row?.dead === true ? undefined : await strike(deps, connection, { command, draft });
+        if (row !== undefined) return { done: undefined, position: row.position };
+        const struck = await strike(deps, connection, { command, draft });
+        return { done: struck, position: struck.position };
       });
+      await Promise.all([everywhere(position), deps.anchor(position)]);
+      return done;
     },
     restore: (command) => kills((connection) => lift(deps, connection, command)),
-    read: (id) => readKill(db, id),
+    read: async (id) => (await readKills(db, "id = $1", [id]))[0],
+    // By their place, for names made within the same millisecond are in no order.
+    list: ({ before, limit }) =>
+      readKills(
+        db,
+        "($1::text is null or position < (select position from ephor.kills where id = $1)) order by position desc limit $2",
+        [before ?? null, limit],
+      ),
     async keepReceipt(id, receipt) {
       await db.query("update ephor.kills set receipt = $2::jsonb where id = $1", [id, JSON.stringify(receipt)]);
     },
@@ -121,17 +178,17 @@ async function strike(
   connection: DedicatedConnection,
   at: { command: KillCommand; draft: Omit<EventDraft, "facts" | "agent"> },
 ): Promise<KillDone> {
-  const { clock, recorder, metrics } = deps;
+  const { clock, recorder, metrics, outstanding } = deps;
   const { command, draft } = at;
   const atMs = Math.floor(clock.nowMs());
   const id = `kill_${ulid(atMs)}`;
-  const keys = command.targets.map((target) => killKey(target.kind, target.value));
+  const keys = [...new Set(command.targets.map(keyOf))];
   const event = recorder.draft(
     {
       ...draft,
       agent: command.by,
       requestId: command.requestId,
-      facts: { kill: id, targets: keys, why: command.reason },
+      facts: { kill: id, targets: keys.slice(0, MAX_NAMED), why: command.reason, ends_at: command.endsAt },
     },
     "granted",
   );
@@ -140,12 +197,23 @@ async function strike(
     "select ephor.kill($1, $2::jsonb, $3::jsonb) as r",
     [
       atMs,
-      JSON.stringify({ id, actor: command.by, reason: command.reason, keys, receipt: command.receipt ?? {} }),
+      JSON.stringify({
+        id,
+        actor: command.by,
+        reason: command.reason,
+        keys,
+        receipt: command.receipt ?? {},
+        ends_at: command.endsAt,
+      }),
       JSON.stringify(event),
     ],
   );
+  if (!row) throw new DatabaseUnreachableError({ outcomeUnknown: true });
+  // Its own permits need no announcement.
+  outstanding.struck(new Map(keys.map((key) => [key, row.r.position])));
   for (const target of command.targets) metrics.kills.inc({ kind: target.kind });
-  return { id, atMs, position: row?.r.position ?? 0, eventId: event.id };
+  deps.struck?.();
+  return { id, atMs, position: row.r.position, eventId: event.id };
 }
 
 async function lift(
@@ -154,7 +222,7 @@ async function lift(
   command: KillCommand,
 ): Promise<{ lifted: readonly string[]; atMs: number; eventId: string }> {
   const atMs = Math.floor(deps.clock.nowMs());
-  const keys = command.targets.map((target) => killKey(target.kind, target.value));
+  const keys = command.targets.map(keyOf);
   const event = deps.recorder.draft(
     {
       type: "restore",
@@ -177,23 +245,25 @@ interface KillRow {
   at_ms: number;
   actor: string;
   reason: string;
+  keys: string[];
   receipt: unknown;
   restored_at_ms: number | null;
+  ends_at: number | null;
 }
 
-async function readKill(db: Db, id: string): Promise<StoredKill | undefined> {
-  const [row] = await db.query<KillRow>(
-    "select id, at_ms, actor, reason, receipt, restored_at_ms from ephor.kills where id = $1",
-    [id],
+async function readKills(db: Db, where: string, params: readonly unknown[]): Promise<readonly StoredKill[]> {
+  const rows = await db.query<KillRow>(
+    `select id, at_ms, actor, reason, keys, receipt, restored_at_ms, ends_at from ephor.kills where ${where}`,
+    params,
   );
-  return (
-    row && {
-      id: row.id,
-      atMs: row.at_ms,
-      by: row.actor,
-      reason: row.reason,
-      receipt: row.receipt,
-      restoredAtMs: row.restored_at_ms ?? undefined,
-    }
-  );
+  return rows.map((row) => ({
+    id: row.id,
+    atMs: row.at_ms,
+    by: row.actor,
+    reason: row.reason,
+    keys: row.keys,
+    receipt: row.receipt,
+    restoredAtMs: row.restored_at_ms ?? undefined,
+    endsAt: row.ends_at ?? undefined,
+  }));
 }

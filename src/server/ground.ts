@@ -1,5 +1,7 @@
 import { join } from "node:path";
 import { createHeartbeat, type Heartbeat } from "../authz/heartbeat.ts";
+import { createHeed, type Heed } from "../authz/heed.ts";
+import { createOutstanding, type Outstanding } from "../authz/outstanding.ts";
 import type { Config } from "../config.ts";
 import type { Db } from "../db/database.ts";
 import { createKeys, isFirstStart, type Keys } from "../keys/keys.ts";
@@ -12,7 +14,7 @@ import type { ResolveAll } from "../system/egress-connector.ts";
 import { createMetrics, type Metrics } from "../system/metrics.ts";
 import { ulid } from "../system/random.ts";
 import { createEnvelope, type Envelope } from "../vault/envelope.ts";
-import { openKek } from "../vault/kek.ts";
+import { openKeks, tellUnopenable } from "./key-encryption.ts";
 import { every } from "./background.ts";
 import { openStore } from "./store.ts";
 import { VERSION } from "./version.ts";
@@ -27,9 +29,14 @@ export interface Ground {
   readonly metrics: Metrics;
   readonly replica: string;
   readonly heartbeat: Heartbeat;
+  /** How kills reach this replica, and the permits that they drop. */
+  readonly heed: Heed;
+  readonly outstanding: Outstanding;
   readonly keys: Keys;
   /** Seals what lies in the vault. */
   readonly envelope: Envelope;
+  /** Nothing was sealed in this database before. */
+  readonly isFirstStart: boolean;
   readonly operatorKey: OperatorKeyOutcome;
   readonly notices: readonly string[];
   readonly lifecycle: Lifecycle;
@@ -49,7 +56,16 @@ export async function layGround(
   const { db } = store;
   const clock = createDatabaseClock(overrides.clock ?? systemClock());
   const replica = ulid(clock.nowMs());
-  const heartbeat = createHeartbeat({ db, clock, replica, version: VERSION, readTimeMs: overrides.readTimeMs });
+  const outstanding = createOutstanding(() => clock.monotonicMs());
+  const heed = createHeed({ db, replica, outstanding });
+  const heartbeat = createHeartbeat({
+    db,
+    clock,
+    replica,
+    version: VERSION,
+    readTimeMs: overrides.readTimeMs,
+    heed: (epoch) => heed.catchUp(epoch),
+  });
   lifecycle.onStop("background", "heartbeat", heartbeat.close);
   await heartbeat.beat();
   const operatorKey = await ensureOperatorKey(db, {
@@ -57,11 +73,9 @@ export async function layGround(
     nowMs: clock.nowMs(),
     ...(config.operatorKey === null ? {} : { seed: config.operatorKey.reveal() }),
   });
-  const kek = await openKek(config.kek.source, {
-    readEnvironment: () => config.kek.value?.reveal(),
-    mayCreate: () => isFirstStart(db),
-  });
-  const envelope = createEnvelope({ kek });
+  const firstStart = await isFirstStart(db);
+  const { kek, previous } = await openKeks(config, { db, resolve: overrides.resolve });
+  const envelope = createEnvelope({ kek, previous });
   const keys = await createKeys({
     db,
     vault: envelope,
@@ -70,6 +84,7 @@ export async function layGround(
     algorithm: config.keys.algorithm,
     tokenKeySeconds: config.keys.rotateEverySeconds,
   });
+  await tellUnopenable(db, [kek, ...previous], log);
   every(KEYS_TICK_MS, "keys", { lifecycle, log, work: () => keys.tick() });
   return {
     db,
@@ -77,8 +92,11 @@ export async function layGround(
     metrics: createMetrics({ version: VERSION, process: overrides.clock === undefined }),
     replica,
     heartbeat,
+    heed,
+    outstanding,
     keys,
     envelope,
+    isFirstStart: firstStart,
     operatorKey,
     notices: store.weakened,
     lifecycle,

@@ -1,53 +1,61 @@
-import type { KillOrder, KillReceipt } from "../api/kill.ts";
-import { ProblemError } from "../api/problem.ts";
-import type { KillKind } from "../core/kill/keys.ts";
+import type { KillOrder, KillReceipt, Named, Restored } from "../api/kill.ts";
+import type { CredentialProvider } from "../broker/provider.ts";
 import { JWT_TYP } from "../core/oauth/vocabulary.ts";
 import type { Db } from "../db/database.ts";
 import type { Call, Rooms } from "../http/rooms.ts";
-import type { Keys } from "../keys/keys.ts";
-import { namedBy, reachOf, unknownOf, type Reach } from "../revocation/reach.ts";
-import type { Revocation } from "../revocation/revocation.ts";
-import type { DatabaseClock } from "../system/clock.ts";
-import type { Log } from "../system/log.ts";
+import { leaseOutcomes } from "../revocation/lease-outcomes.ts";
+import { reachOf, type Reach } from "../revocation/reach.ts";
+import { receiptOf, withLeases, type KeptReceipt, type ReceiptLine } from "../revocation/receipt.ts";
+import { keyOf, type KillTarget, type StoredKill } from "../revocation/revocation.ts";
+import { killTargets } from "../revocation/targets.ts";
+import type { StsDeps } from "../sts/deps.ts";
 import { actorOf, instantOf } from "./wire.ts";
 
 /** A receipt is waited for this long, in milliseconds; what was not found by then is in the stored one. */
 const RECEIPT_MS = 1_000;
 
-/** Kill, receipts and restore, as the routes call them. */
-export function killRooms(deps: {
+interface KillRoomDeps {
+  readonly sts: StsDeps;
   /** A connection that no other request waits for. */
-  kept: Pick<Db, "query">;
-  db: Db;
-  clock: DatabaseClock;
-  revocation: Revocation;
-  keys: Keys;
-  issuer: string;
-  log: Log;
-}): Rooms["kills"] {
-  const { db, kept, clock, revocation, keys, issuer, log } = deps;
+  readonly kept: Pick<Db, "query">;
+  /** Which providers end what they made. */
+  readonly kinds: ReadonlyMap<string, CredentialProvider>;
+}
+
+/** Kill, receipts and restore, as the routes call them. */
+export function killRooms(deps: KillRoomDeps): Rooms["kills"] {
+  const { sts, kept } = deps;
+  const { db, clock, revocation, keys, issuer, log } = sts;
+  const { asTheyStand, receipted } = receipts(deps);
 
   async function kill(order: KillOrder, call: Call): Promise<KillReceipt> {
-    const targets = targetsOf(order);
-    const unknown = await unknownOf(kept, order);
-    if (unknown.length > 0)
-      throw new ProblemError("not_found", { detail: `not known: ${unknown.slice(0, 10).join(", ")}` });
+    const targets = await killTargets(kept, order.targets);
     const by = actorOf(call.caller);
-    if (order.dryRun) return receiptOf({ order, by, atMs: clock.nowMs() }, await reachOf(db, targets, clock.now()));
-    // INVARIANT: the kill comes first. What it reaches is looked up for the receipt, however long that takes.
-    const known = { hits: namedBy(targets), truncated: true };
+    const nowMs = clock.nowMs();
+    const endsAt = order.forSeconds === undefined ? undefined : Math.floor(nowMs / 1_000) + order.forSeconds;
+    const head = {
+      by,
+      reason: order.reason,
+      dry_run: order.dryRun,
+      ...(endsAt === undefined ? {} : { ends_at: instantOf(endsAt * 1_000) }),
+    };
+    const look = (): Promise<Reach> => reachOf(db, targets.map(keyOf), clock.now());
+    if (order.dryRun) {
+      const at = instantOf(nowMs);
+      const receipt = receiptOf({ order, targets, reach: await look(), at });
+      return { at, ...head, ...receipt, lines: await asTheyStand(receipt.lines) };
+    }
+    // INVARIANT: the kill comes first. What it reaches is looked up while replicas are waited for.
+    let reach: Promise<Reach | undefined> = Promise.resolve(undefined);
     const { requestId } = call.request;
-    const receipt = receiptOf({ order, by, atMs: clock.nowMs() }, known);
-    const done = await revocation.kill({ targets, reason: order.reason, by, requestId, receipt });
-    const at = { order, by, atMs: done.atMs };
-    const full = reachOf(db, targets, clock.now()).then(async (reach) => {
-      const found = receiptOf(at, reach);
-      await revocation
-        .keepReceipt(done.id, found)
-        .catch((err: unknown) => log.warn("receipt_not_kept", { requestId, err }));
-      return found;
+    const receipt = receiptOf({ order, targets, reach: undefined, at: instantOf(nowMs) });
+    const done = await revocation.kill({ targets, reason: order.reason, by, requestId, receipt, endsAt }, () => {
+      reach = look().catch((err: unknown) => void log.warn("receipt_incomplete", { requestId, err }));
     });
-    return { id: done.id, ...((await inTime(full)) ?? receiptOf(at, known)), event_id: done.eventId };
+    const at = instantOf(done.atMs);
+    const of = (found?: Reach): KeptReceipt => receiptOf({ order, targets, reach: found, at, replicas: done.replicas });
+    const full = (await receipted(reach, { id: done.id, of })) ?? of();
+    return { id: done.id, at, ...head, ...full, event_id: done.eventId };
   }
 
   return {
@@ -55,69 +63,91 @@ export function killRooms(deps: {
     async read(id) {
       const stored = await revocation.read(id);
       if (!stored) return undefined;
-      const receipt = stored.receipt as Partial<KillReceipt>;
-      return {
-        id: stored.id,
-        at: instantOf(stored.atMs),
-        by: stored.by,
-        reason: stored.reason,
-        dry_run: false,
-        lines: receipt.lines ?? [],
-        replicas: receipt.replicas ?? [],
-        ...(receipt.truncated ? { truncated: true } : {}),
-        ...(stored.restoredAtMs === undefined ? {} : { restored_at: instantOf(stored.restoredAtMs) }),
-      };
+      const { lines = [], replicas = [], ...rest } = stored.receipt as Partial<KeptReceipt>;
+      return { ...factsOf(stored), dry_run: false, ...rest, lines: await asTheyStand(lines), replicas };
+    },
+    async list({ before, limit }) {
+      const kills = await revocation.list({ before, limit: limit + 1 });
+      const items = kills.slice(0, limit).map((one) => ({ ...factsOf(one), targets: [...one.keys] }));
+      const last = kills.length > limit ? items.at(-1) : undefined;
+      return { items, ...(last && { next: last.id }) };
     },
     async restore(order, call) {
       const { lifted, atMs, eventId } = await revocation.restore({
-        targets: order.agents.map((value) => ({ kind: "agent" as const, value })),
+        targets: order.targets.flatMap(restorable),
         reason: order.reason,
         by: actorOf(call.caller),
         requestId: call.request.requestId,
       });
-      return { restored: lifted.map((key) => key.slice("agent:".length)), at: instantOf(atMs), event_id: eventId };
+      return { restored: lifted.map(liftedOf), at: instantOf(atMs), event_id: eventId };
     },
     sign: (receipt) => keys.attestor.sign(JWT_TYP.receipt, { iss: issuer, iat: clock.now(), receipt }),
   };
 }
 
-/** What came in time, or undefined; also when it failed. */
-function inTime<T>(work: Promise<T>): Promise<T | undefined> {
-  return new Promise((resolve) => {
-    const late = setTimeout(() => resolve(undefined), RECEIPT_MS);
-    work
-      .catch(() => undefined)
-      .then((found) => {
-        clearTimeout(late);
-        resolve(found);
-      });
-  });
-}
-
-function receiptOf(at: { order: KillOrder; by: string; atMs: number }, { hits, truncated }: Reach): KillReceipt {
-  const { order, by, atMs } = at;
-  const outcome = order.dryRun ? "would_die" : "dead";
+/** Receipts with their leases as they stand when asked for. */
+function receipts({ sts: { db, clock, revocation, log }, kinds }: KillRoomDeps) {
+  const canEnd = (kind: string, given: unknown): boolean => {
+    const provider = kinds.get(kind);
+    const settings = provider?.settings.safeParse(given);
+    return (
+      provider?.destroy !== undefined && settings?.success === true && provider.residualSeconds(settings.data) === 0
+    );
+  };
+  const asTheyStand = async (lines: readonly ReceiptLine[]): Promise<ReceiptLine[]> => {
+    const ids = lines.filter(({ kind }) => kind === "lease").map(({ id }) => id);
+    return withLeases(lines, await leaseOutcomes(db, ids, { canEnd, now: clock.now() }));
+  };
   return {
-    at: instantOf(atMs),
-    by,
-    reason: order.reason,
-    dry_run: order.dryRun,
-    lines: hits.map(({ kind, id, agent }) => ({
-      kind,
-      id,
-      ...(agent === undefined ? {} : { agent }),
-      outcome,
-      at: instantOf(atMs),
-    })),
-    ...(truncated ? { truncated } : {}),
-    replicas: [],
+    asTheyStand,
+    /** Keeps what it hit; undefined where that took too long or failed; then it is kept later, or as it was before. */
+    receipted: (reach: Promise<Reach | undefined>, { id, of }: { id: string; of: (reach?: Reach) => KeptReceipt }) =>
+      inTime(
+        reach.then(async (found) => {
+          const receipt = of(found);
+          await revocation.keepReceipt(id, receipt).catch((err: unknown) => log.warn("receipt_not_kept", { err }));
+          return { ...receipt, lines: await asTheyStand(receipt.lines) };
+        }),
+        (err) => log.warn("receipt_incomplete", { err }),
+      ),
   };
 }
 
-function targetsOf(order: KillOrder): { kind: KillKind; value: string }[] {
-  return [
-    ...order.agents.map((value) => ({ kind: "agent" as const, value })),
-    ...order.txns.map((value) => ({ kind: "txn" as const, value })),
-    ...order.jtis.map((value) => ({ kind: "jti" as const, value })),
-  ];
+function factsOf(stored: StoredKill): Pick<KillReceipt, "at" | "by" | "reason" | "ends_at" | "restored_at"> & {
+  id: string;
+} {
+  const { id, atMs, by, reason, endsAt, restoredAtMs } = stored;
+  return {
+    id,
+    at: instantOf(atMs),
+    by,
+    reason,
+    ...(endsAt === undefined ? {} : { ends_at: instantOf(endsAt * 1_000) }),
+    ...(restoredAtMs === undefined ? {} : { restored_at: instantOf(restoredAtMs) }),
+  };
+}
+
+/** What is dead for ever is no target of a restore; its shape does not take any. */
+function restorable(one: Named): KillTarget[] {
+  if (one.kind === "all") return [{ kind: "all" }];
+  return one.kind === "trace" ? [] : [{ kind: one.kind, value: one.value }];
+}
+
+function liftedOf(key: string): Restored["restored"][number] {
+  const colon = key.indexOf(":");
+  if (colon < 0) return { kind: "all", id: "all" };
+  return { kind: key.slice(0, colon) as Restored["restored"][number]["kind"], id: key.slice(colon + 1) };
+}
+
+/** What came in time, or undefined; also when it failed. */
+function inTime<T>(work: Promise<T>, failed: (error: unknown) => void): Promise<T | undefined> {
+  return new Promise((resolve) => {
+    const late = setTimeout(() => resolve(undefined), RECEIPT_MS);
+    work
+      .catch((error: unknown) => void failed(error))
+      .then((found) => {
+        clearTimeout(late);
+        resolve(found ?? undefined);
+      });
+  });
 }

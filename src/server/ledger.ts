@@ -16,7 +16,9 @@ import type { DatabaseClock } from "../system/clock.ts";
 import type { Lifecycle } from "../system/lifecycle.ts";
 import type { Log } from "../system/log.ts";
 import { taskChain } from "../tasks/chain.ts";
+import { openLeases } from "../tasks/open-leases.ts";
 import { whoIs } from "../tasks/who.ts";
+import type { Anchoring } from "./anchor.ts";
 import { actorOf } from "./wire.ts";
 
 /** The reading side of the ledger, as the routes call it; and the heads and the sweeper that run beside it. */
@@ -26,11 +28,19 @@ export function createLedger(deps: {
   issuer: string;
   keys: Keys;
   recorder: Recorder;
+  anchoring: Anchoring;
   lifecycle: Lifecycle;
   log: Log;
 }): Rooms["ledger"] {
-  const { db, clock, issuer, keys, recorder, lifecycle, log } = deps;
-  const heads = createHeads({ db, clock, issuer, log, sign: (claims) => keys.attestor.sign(JWT_TYP.head, claims) });
+  const { db, clock, issuer, keys, recorder, anchoring, lifecycle, log } = deps;
+  const heads = createHeads({
+    db,
+    clock,
+    issuer,
+    log,
+    sign: (claims) => keys.attestor.sign(JWT_TYP.head, claims),
+    onHead: (head) => anchoring.raise({ head }),
+  });
   lifecycle.onStop("background", "heads", heads.close);
   const sweeper = createSweeper({ db, clock, log });
   lifecycle.onStop("background", "sweeper", sweeper.close);
@@ -50,6 +60,7 @@ export function createLedger(deps: {
   return {
     chain: (txn) => taskChain({ db, clock }, txn),
     who: (id) => whoIs({ db, clock }, id),
+    leases: (query) => openLeases({ db, clock }, query),
     query: (query) => queryEvents(db, query),
     async *export(query, call) {
       // Taking the whole ledger away is itself an event.

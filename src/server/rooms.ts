@@ -15,12 +15,17 @@ import { createSts } from "../sts/sts.ts";
 import { createEgress, type Egress } from "../system/egress.ts";
 import { createUlids, type Ulids } from "../system/random.ts";
 import { createPlaces } from "../tasks/facts.ts";
+import { anchorDatabase } from "./anchor.ts";
 import { every, heedNotices } from "./background.ts";
 import { openBroker } from "./broker.ts";
 import { applyConfiguredTrust } from "./configured-trust.ts";
+import { createCheckSettings } from "./credential-settings.ts";
 import type { Ground } from "./ground.ts";
 import { keyRooms } from "./key-rooms.ts";
+import { createFeed } from "../revocation/feed.ts";
+import { feedRoom } from "./feed-room.ts";
 import { killRooms } from "./kills.ts";
+import { loginRoom } from "./login-room.ts";
 import { createLedger } from "./ledger.ts";
 import { registryRooms } from "./registry-rooms.ts";
 import { taskRooms } from "./task-rooms.ts";
@@ -35,6 +40,8 @@ const GAUGES_MS = 1_000;
 export async function openRooms(config: Config, ground: Ground): Promise<Rooms> {
   const { db, clock, keys, log, lifecycle, metrics, replica, heartbeat } = ground;
   const { issuer } = config;
+  // Known below: leases end, and verifiers are told, by what happens in the rooms that those stand on.
+  let wake = (): void => {};
   const ids = createUlids();
   const recorder = createRecorder({ db, clock, replica, ids, trustVersion: () => registry.trust.version });
   const registry = createRegistry({
@@ -42,17 +49,21 @@ export async function openRooms(config: Config, ground: Ground): Promise<Rooms> 
     clock,
     issuerUrl: issuer,
     log,
+    checkSettings: createCheckSettings(clock),
     event: (draft) => recorder.draft(draft, "granted"),
   });
   await registry.load();
   await applyConfiguredTrust(config, registry, log);
-  heedNotices(db.options, { registry, keys, lifecycle, log });
+  heedNotices(db.options, { registry, keys, heed: ground.heed, killed: () => wake(), lifecycle, log });
+  const anchoring = await anchorDatabase(config, { db, log, isFirstStart: ground.isFirstStart });
   // Registered before the gate, so that the last head is made after the gate's last event.
-  const ledger = createLedger({ db, clock, issuer, keys, recorder, lifecycle, log });
+  const ledger = createLedger({ db, clock, issuer, keys, recorder, anchoring, lifecycle, log });
   const egress = createEgress(ground.resolve === undefined ? {} : { resolve: ground.resolve });
   lifecycle.onStop("background", "egress", egress.close);
-  const deps = stsDeps(config, ground, { recorder, registry, ids, egress });
-  const broker = openBroker(ground, deps, egress);
+  const struck = (): void => wake();
+  const anchor = (position: number): Promise<void> => anchoring.raise({ position });
+  const deps = stsDeps(config, ground, { recorder, registry, ids, egress, struck, anchor });
+  const broker = openBroker(ground, deps, { egress, aws: config.aws });
   every(GAUGES_MS, "gauges", {
     lifecycle,
     log,
@@ -63,24 +74,33 @@ export async function openRooms(config: Config, ground: Ground): Promise<Rooms> 
     },
   });
   const sts = createSts(deps);
+  const feed = createFeed({ db, clock, log });
+  lifecycle.onStop("accepting", "feed", feed.close);
+  wake = () => {
+    broker.worker.wake();
+    feed.heard();
+  };
   // Who may kill, and what may be killed, is asked where nobody else asks (INV-10).
   const kept = keptFor(db, "operators");
   return {
     sts: { ...sts, dpopNonce: () => deps.dpopNonces.current(clock.now()) },
     operators: createOperators({ db: kept }),
-    ...taskRooms(deps, sts.live),
+    ...taskRooms(deps, sts.live, wake),
+    revocations: feedRoom({ sts: deps, live: sts.live, feed, keys }),
+    login: loginRoom(deps.trust),
     credentials: credentialRooms({ sts: deps, live: sts.live, broker: broker.deps }),
-    secrets: secretRooms({ secrets: broker.deps.secrets, recorder }),
-    kills: killRooms({ db, kept, clock, revocation: deps.revocation, keys, issuer, log }),
+    secrets: secretRooms(broker.deps),
+    kills: killRooms({ sts: deps, kept, kinds: broker.deps.kinds }),
     registry: registryRooms(registry, recorder),
     ledger,
-    keys: keyRooms({ keys, recorder, clock, db }),
+    keys: keyRooms({ keys, envelope: ground.envelope, recorder, clock, db }),
     readiness: async () => ({
       database: await heartbeat.beat().then(
         () => true,
         () => false,
       ),
       clock: clock.skewMs() <= MAX_SKEW_MS,
+      ...(config.anchor !== null && { anchor: anchoring.isGood }),
       serving: !lifecycle.isStopping(),
     }),
     refusedAtEdge: ({ reason, requestId, route, remoteAddress, agent }) => {
@@ -98,10 +118,17 @@ export async function openRooms(config: Config, ground: Ground): Promise<Rooms> 
 function stsDeps(
   config: Config,
   ground: Ground,
-  at: { recorder: Recorder; registry: Registry; ids: Ulids; egress: Egress },
+  at: {
+    recorder: Recorder;
+    registry: Registry;
+    ids: Ulids;
+    egress: Egress;
+    struck: () => void;
+    anchor: (position: number) => Promise<void>;
+  },
 ): StsDeps {
   const { db, clock, keys, log, lifecycle, metrics, replica, heartbeat } = ground;
-  const { recorder, registry, ids, egress } = at;
+  const { recorder, registry, ids, egress, struck, anchor } = at;
   const noise = createNoise({ db, clock, recorder });
   const gate = createGate({
     db,
@@ -136,18 +163,20 @@ function stsDeps(
     }),
     keys,
     dpopNonces: createDpopNonces(() => keys.nonceSecret()),
+    outstanding: ground.outstanding,
     authorizer: createAuthorizer({
       gate,
       recorder,
       clock,
       mayRelease: heartbeat.mayRelease,
+      outstanding: ground.outstanding,
       catchUp: registry.catchUp,
       observe: (outcome) => metrics.gateOutcomes.inc({ outcome }),
     }),
     recorder,
     noise,
     places: createPlaces(db),
-    revocation: createRevocation({ db, clock, recorder, metrics }),
+    revocation: createRevocation({ ...ground, recorder, struck, anchor }),
     log,
     metrics,
   };

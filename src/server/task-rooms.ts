@@ -15,10 +15,11 @@ import { openTask } from "../sts/open-task.ts";
 import { completeTask } from "../tasks/complete.ts";
 import { readTask } from "../tasks/read.ts";
 
-/** Agents at Ephor's own API, and their tasks, as the routes call them. */
+/** Agents at Ephor's own API, and their tasks, as the routes call them. @param ended called after a task or a part of one ended */
 export function taskRooms(
   deps: StsDeps,
   live: LiveTokens,
+  ended: () => void,
 ): Pick<Rooms, "agents" | "accessTokens" | "tasks" | "tokenStillLives"> {
   // What a caller proved stays beside the plain facts that the edge hands on.
   const identities = new WeakMap<AgentCaller, AgentIdentity>();
@@ -63,6 +64,7 @@ export function taskRooms(
       async open(order, { caller, request }) {
         const identity = identities.get(caller);
         if (!identity) throw new Error("the caller was not authenticated by this room");
+        const { requestId, remoteAddress, traceparent } = request;
         const opened = await openTask(
           deps,
           identity,
@@ -73,11 +75,7 @@ export function taskRooms(
             subjectToken: order.subject_token,
             subjectTokenType: order.subject_token_type,
           },
-          {
-            requestId: request.requestId,
-            remoteAddress: request.remoteAddress,
-            traceId: readTraceparent(request.traceparent)?.traceId,
-          },
+          { requestId, remoteAddress, traceId: readTraceparent(traceparent)?.traceId },
         );
         return { ...opened, scopes: opened.scopes === null ? null : [...opened.scopes] };
       },
@@ -87,7 +85,9 @@ export function taskRooms(
       },
       async complete(txn, { caller, request }) {
         await spend(caller, request);
-        return completeTask(deps, { txn, agent: caller.agent, requestId: request.requestId });
+        const completed = await completeTask(deps, { txn, agent: caller.agent, requestId: request.requestId });
+        ended();
+        return completed;
       },
     },
   };

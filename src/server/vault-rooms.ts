@@ -1,19 +1,21 @@
 import { InvalidTargetError, TemporarilyUnavailableError } from "../core/oauth/errors.ts";
-import type { Recorder } from "../audit/recorder.ts";
 import type { SecretView } from "../api/secrets.ts";
 import type { BrokerDeps } from "../broker/deps.ts";
-import { vend } from "../broker/vend.ts";
-import type { Rooms } from "../http/rooms.ts";
+import { leaseAbandoned } from "../broker/leases.ts";
+import { vendThroughRotation } from "../broker/vend-through-rotation.ts";
+import { rotateSecret } from "../broker/rotation.ts";
+import { deathKeys, killKey } from "../core/kill/keys.ts";
+import type { Caller, Rooms } from "../http/rooms.ts";
 import type { StsDeps } from "../sts/deps.ts";
 import { tokenHolder } from "../sts/agent-identity.ts";
 import type { LiveTokens } from "../sts/live-tokens.ts";
 import { SecretBytes } from "../vault/secret-bytes.ts";
-import type { SecretFacts, Secrets } from "../vault/secrets.ts";
+import type { SecretFacts } from "../vault/secrets.ts";
 import { actorOf, instantOf } from "./wire.ts";
 
 /** Sealed secrets, as the routes call them. */
-export function secretRooms(deps: { secrets: Secrets; recorder: Recorder }): Rooms["secrets"] {
-  const { secrets, recorder } = deps;
+export function secretRooms(broker: BrokerDeps): Rooms["secrets"] {
+  const { secrets, recorder } = broker;
   return {
     async list({ after, limit }) {
       const items = (await secrets.list({ after, limit: limit + 1 })).map(viewOf);
@@ -37,6 +39,12 @@ export function secretRooms(deps: { secrets: Secrets; recorder: Recorder }): Roo
         bytes.wipe();
       }
     },
+    async rotate(name, { caller, request }) {
+      const by = actorOf(caller);
+      const asker = { by, requestId: request.requestId, killKeys: killKeysOf(broker, caller) };
+      const { facts, resource } = await rotateSecret(broker, name, asker);
+      return { secret: viewOf(facts), resource };
+    },
     remove: (name, { caller, request }) =>
       secrets.remove(
         name,
@@ -46,6 +54,16 @@ export function secretRooms(deps: { secrets: Secrets; recorder: Recorder }): Roo
         ),
       ),
   };
+}
+
+/** What kills an agent that asks; nothing kills an operator. */
+function killKeysOf(broker: BrokerDeps, caller: Caller): readonly string[] {
+  if (caller.kind === "operator") return [];
+  const agent = broker.trust().agent(caller.agent);
+  return [
+    ...(agent ? deathKeys.ofAgent(agent, undefined) : []),
+    ...(caller.token ? [killKey("txn", caller.token.txn), killKey("jti", caller.token.jti)] : []),
+  ];
 }
 
 function viewOf(facts: SecretFacts): SecretView {
@@ -65,7 +83,7 @@ export function credentialRooms(deps: { sts: StsDeps; live: LiveTokens; broker: 
       const holder = await tokenHolder(sts, live, { presented, audience });
       if (resource?.kind !== "credential") throw new InvalidTargetError({ reason: "target_unknown" });
       const { claims, state } = holder.token;
-      const vended = await vend(broker, {
+      const vended = await vendThroughRotation(broker, {
         resource,
         requestId,
         holder: {
@@ -80,6 +98,8 @@ export function credentialRooms(deps: { sts: StsDeps; live: LiveTokens; broker: 
       });
       if (!vended.permit.isLive(sts.clock.monotonicMs())) {
         sts.authorizer.withheld(vended.permit);
+        // Nobody has it: there is nothing to wait for.
+        await leaseAbandoned(broker.db, vended.lease, sts.clock.nowMs()).catch(() => {});
         throw new TemporarilyUnavailableError({ reason: "permit_lapsed" });
       }
       return {

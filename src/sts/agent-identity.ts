@@ -122,7 +122,7 @@ export async function tokenStillLives(
   at: { identity: AgentIdentity; request: RequestTrace },
 ): Promise<void> {
   const claims = at.identity.token?.claims;
-  if (claims === undefined || (await live.isLive(claims.jti))) return;
+  if (claims === undefined || (await live.isLive(claims.jti)).live) return;
   await recordStranger(deps, at.request, new InvalidTokenError({ reason: "token_revoked", agent: claims.client_id }));
 }
 

@@ -1,6 +1,7 @@
 import type { Noise } from "../audit/noise.ts";
 import type { Recorder } from "../audit/recorder.ts";
 import type { Authorizer } from "../authz/authorize.ts";
+import type { Outstanding } from "../authz/outstanding.ts";
 import type { TrustIndex } from "../core/trust/compiled.ts";
 import type { Db } from "../db/database.ts";
 import type { Federation } from "../federation/federation.ts";
@@ -28,6 +29,7 @@ export interface StsDeps {
   readonly keys: Keys;
   readonly dpopNonces: DpopNonces;
   readonly authorizer: Authorizer;
+  readonly outstanding: Pick<Outstanding, "strikes">;
   readonly recorder: Recorder;
   readonly noise: Noise;
   readonly places: Places;

@@ -39,9 +39,11 @@ export function createIntrospection(
       const token = context.form.get("token");
       if (token === undefined)
         throw new InvalidRequestError({ reason: "parameter_missing", help: "token is required." });
-      const claims = await liveClaims(deps, liveTokens, client, token);
+      const { claims, lapsesAtMs } = await liveClaims(deps, liveTokens, client, token);
       deps.metrics.introspections.inc({ result: claims ? "active" : "inactive" });
-      return answer(deps, request, client, claims);
+      const answered = answer(deps, request, client, claims);
+      // As with a permit: after a pause in which there may have been a kill, nothing is said to be live.
+      return claims ? { ...answered, release: () => deps.clock.monotonicMs() <= lapsesAtMs } : answered;
     } catch (error) {
       deps.metrics.introspections.inc({ result: "refused" });
       throw error instanceof OAuthError && error.status === 503 ? error : await refused(deps, trail, error);
@@ -66,17 +68,19 @@ async function liveClaims(
   liveTokens: LiveTokens,
   client: IntrospectionClient,
   token: string,
-): Promise<AccessTokenClaims | undefined> {
+): Promise<{ claims: AccessTokenClaims | undefined; lapsesAtMs: number }> {
+  const none = { claims: undefined, lapsesAtMs: 0 };
   let claims: AccessTokenClaims;
   try {
     claims = await readOwnToken(deps, token);
   } catch (error) {
-    if (error instanceof RefusedToken) return undefined;
+    if (error instanceof RefusedToken) return none;
     throw error;
   }
   // Only tokens addressed to it: the endpoint is no oracle for tokens that came to the wrong hands.
-  if (!client.resources.some((resource) => resource.identifier === claims.aud)) return undefined;
-  return (await liveTokens.isLive(claims.jti)) ? claims : undefined;
+  if (!client.resources.some((resource) => resource.identifier === claims.aud)) return none;
+  const { live, lapsesAtMs } = await liveTokens.isLive(claims.jti);
+  return live ? { claims, lapsesAtMs } : none;
 }
 
 function answer(

@@ -1,3 +1,5 @@
+import type { Outstanding } from "../authz/outstanding.ts";
+import { TemporarilyUnavailableError } from "../core/oauth/errors.ts";
 import type { Db } from "../db/database.ts";
 import { createLane } from "../db/lane.ts";
 import type { DatabaseClock } from "../system/clock.ts";
@@ -18,8 +20,20 @@ export interface LiveTokens {
   /** @returns undefined for a token that was never recorded, or was swept after its end */
   state(jti: string): Promise<TokenState | undefined>;
   /** Whether it is live, for who needs no more: introspection. */
-  isLive(jti: string): Promise<boolean>;
+  isLive(jti: string): Promise<Liveness>;
 }
+
+/** What was read, and until when it may be told to anybody. */
+export interface Liveness {
+  readonly live: boolean;
+  /** Monotonic milliseconds. Whoever was held up for longer than that tells nothing: there may have been a kill. */
+  readonly lapsesAtMs: number;
+}
+
+/** As long as a permit lives, from when the database was asked. */
+const LAPSES_AFTER_MS = 1_000;
+/** Kills may come faster than reads; then whoever asks is told to ask again. */
+const MAX_READS = 5;
 
 interface StateRow {
   jti: string;
@@ -35,18 +49,31 @@ interface StateRow {
 const READ_STATES = "select jti, live, txn, node, path, kill_keys, kill_epochs from ephor.token_states($1, $2)";
 const READ_LIVE = "select jti from ephor.token_states($1, $2) where live";
 
-/** @param db connections of their own carry the reads, so that a busy pool does not delay them */
-export function createLiveTokens(deps: { db: Db; clock: DatabaseClock }): LiveTokens {
-  const { db, clock } = deps;
+/**
+ * @param deps.db connections of their own carry the reads, so that a busy pool does not delay them
+ * @param deps.outstanding knows whether a kill was heard of while something was read
+ */
+export function createLiveTokens(deps: {
+  db: Db;
+  clock: DatabaseClock;
+  outstanding: Pick<Outstanding, "strikes">;
+}): LiveTokens {
+  const { db, clock, outstanding } = deps;
   const states = createLane(async (jtis: readonly string[]) => {
     const rows = await stateConnection.call<StateRow>("states", READ_STATES, [[...new Set(jtis)], clock.now()]);
     const byJti = new Map(rows.map((row) => [row.jti, stateOf(row)]));
     return jtis.map((jti) => byJti.get(jti));
   });
   const lives = createLane(async (jtis: readonly string[]) => {
-    const rows = await liveConnection.call<{ jti: string }>("live", READ_LIVE, [[...new Set(jtis)], clock.now()]);
-    const live = new Set(rows.map((row) => row.jti));
-    return jtis.map((jti) => live.has(jti));
+    for (let read = 0; read < MAX_READS; read++) {
+      const { strikes } = outstanding;
+      const lapsesAtMs = clock.monotonicMs() + LAPSES_AFTER_MS;
+      const rows = await liveConnection.call<{ jti: string }>("live", READ_LIVE, [[...new Set(jtis)], clock.now()]);
+      const live = new Set(rows.map((row) => row.jti));
+      // INVARIANT: what was read before a kill that this replica has acknowledged meanwhile is told to nobody.
+      if (strikes === outstanding.strikes) return jtis.map((jti) => ({ live: live.has(jti), lapsesAtMs }));
+    }
+    throw new TemporarilyUnavailableError({ reason: "permit_lapsed" });
   });
   const stateConnection = db.dedicated("token states");
   const liveConnection = db.dedicated("live tokens");

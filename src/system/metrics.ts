@@ -30,6 +30,11 @@ export interface Metrics {
   readonly trustVersion: Gauge<string>;
   /** Milliseconds would be a unit of their own; Prometheus wants seconds. */
   readonly clockSkewSeconds: Gauge<string>;
+  /** Vended credentials that have not ended. `status`: `intent`, `live` or `ending`. The same on every replica. */
+  readonly leasesOpen: Gauge<"status">;
+  /** Of these, those that could not be ended for a while: somebody must look. */
+  readonly leasesStuck: Gauge<string>;
+  readonly leasesOldestSeconds: Gauge<string>;
   /** 1 while this replica may release. */
   readonly replicaLive: Gauge<string>;
   /** The text of all metrics, as Prometheus reads it. */
@@ -84,6 +89,17 @@ export function createMetrics(options: { version: string; process?: boolean }): 
     signatureMemoMisses: counter("ephor_signature_memo_misses_total", "Signatures that were computed.", []),
     trustVersion: gauge("ephor_trust_version", "Version of the trust state this replica decides by."),
     clockSkewSeconds: gauge("ephor_clock_skew_seconds", "Distance of this machine's clock from the database's."),
+    leasesOpen: new Gauge({
+      name: "ephor_leases_open",
+      help: "Vended credentials that have not ended, in the whole installation.",
+      labelNames: ["status"],
+      registers,
+    }),
+    leasesStuck: gauge("ephor_leases_stuck", "Vended credentials that could not be ended for a while."),
+    leasesOldestSeconds: gauge(
+      "ephor_leases_oldest_seconds",
+      "Age of the oldest vended credential that has not ended.",
+    ),
     replicaLive: gauge("ephor_replica_live", "1 while this replica may release."),
     render: () => registry.metrics(),
     contentType: registry.contentType,

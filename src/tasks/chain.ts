@@ -3,6 +3,7 @@ import type { Subject } from "../core/trust/subject.ts";
 import type { EpochSeconds } from "../core/time.ts";
 import type { Db } from "../db/database.ts";
 import type { DatabaseClock } from "../system/clock.ts";
+import { LEASE_COLUMNS, leaseOf, type LeaseRow } from "./lease-rows.ts";
 import { issuedColumns, readIssued, tokenStatus, type IssuedRow } from "./issued.ts";
 import { deadSql, placeStatus, type PlaceStatus } from "./state.ts";
 
@@ -11,6 +12,7 @@ const LIMITS = {
   /** A page that a person can look at; the rest is in the ledger, by `txn`. */
   events: 2_000,
   nodes: 1_000,
+  leases: 1_000,
 };
 
 interface TaskRow {
@@ -45,6 +47,9 @@ const EVENTS = `
   where e.txn = $1 and (e.type = 'token.issue' or e.decision = 'refused')
   order by e.id desc limit ${LIMITS.events + 1}`;
 
+const LEASES = `
+  select ${LEASE_COLUMNS} from ephor.leases l where l.txn = $1 order by l.id desc limit ${LIMITS.leases + 1}`;
+
 const KILLS = `
   select distinct d.kill_id
   from ephor.nodes n cross join lateral unnest(n.kill_keys, n.kill_epochs) as k(key, epoch)
@@ -66,9 +71,10 @@ export async function taskChain(deps: { db: Db; clock: DatabaseClock }, txn: str
     [txn],
   );
   if (!task) return undefined;
-  const [nodeRows, eventRows, killRows] = await Promise.all([
+  const [nodeRows, eventRows, leaseRows, killRows] = await Promise.all([
     db.query<NodeRow>(NODES, [txn, now]),
     db.query<IssuedRow>(EVENTS, [txn, now]),
+    db.query<LeaseRow>(LEASES, [txn]),
     db.query<{ kill_id: string }>(KILLS, [txn, now]),
   ]);
   const nodes = nest(nodeRows.slice(0, LIMITS.nodes), task, now);
@@ -76,6 +82,8 @@ export async function taskChain(deps: { db: Db; clock: DatabaseClock }, txn: str
   if (!root) return undefined;
   const strangers: ChainRefusal[] = [];
   for (const row of eventRows.slice(0, LIMITS.events).reverse()) place(row, { nodes, strangers, now });
+  for (const row of leaseRows.slice(0, LIMITS.leases).reverse()) nodes.get(row.node)?.leases.push(leaseOf(row));
+  const isCut = nodeRows.length > LIMITS.nodes || eventRows.length > LIMITS.events || leaseRows.length > LIMITS.leases;
   const email = emailOf(task.subject);
   return {
     txn: task.txn,
@@ -92,7 +100,7 @@ export async function taskChain(deps: { db: Db; clock: DatabaseClock }, txn: str
     ...(task.ended_at !== null && { ended_at: task.ended_at }),
     ...(task.trace_id !== null && { trace_id: task.trace_id }),
     ...(email !== undefined && { email }),
-    ...((nodeRows.length > LIMITS.nodes || eventRows.length > LIMITS.events) && { truncated: true }),
+    ...(isCut && { truncated: true }),
   };
 }
 
@@ -116,6 +124,7 @@ function nodeOf(row: NodeRow, task: TaskRow, now: EpochSeconds): ChainNode {
     made_at: row.made_at,
     ...(endedAt !== null && { ended_at: endedAt }),
     tokens: [],
+    leases: [],
     refusals: [],
     children: [],
   };

@@ -5,6 +5,7 @@ import type { Db } from "../db/database.ts";
 import type { DatabaseClock } from "../system/clock.ts";
 import { issuedColumns, readIssued, tokenStatus, type IssuedRow } from "./issued.ts";
 import { deadSql, placeStatus } from "./state.ts";
+import { leaseMatches } from "./who-lease.ts";
 
 /** Chains that one trace id may lead to in an answer. */
 const MAX_MATCHES = 100;
@@ -46,14 +47,16 @@ interface PlaceRow {
 }
 
 /**
- * Who is behind an id: a `jti`, a `txn`, a node, a trace id, an event or a kill. Reads the ledger, so that it answers after
- * everything has expired too. No claim of a human leaves but the `sub`.
+ * Who is behind an id: a `jti`, a `txn`, a node, a trace id, an event, a kill, a lease, or a name under which an upstream shows
+ * what was vended. Reads the ledger, so that it answers after everything has expired too. An id that is several things leads
+ * to all of them. No claim of a human leaves but the `sub`.
  *
- * @returns no match for an id that names nothing; the SHA-256 of a token names nothing, because none is recorded
+ * @returns no match for an id that names nothing; so does the SHA-256 of a token of Ephor's own, because none is recorded
  */
 export async function whoIs(deps: { db: Db; clock: DatabaseClock }, id: string): Promise<Who> {
   const now = deps.clock.now();
-  return { id, matches: await matchesOf(deps.db, id, now) };
+  const vended = await withOwners(deps.db, await leaseMatches(deps.db, id));
+  return { id, matches: [...(await matchesOf(deps.db, id, now)), ...vended] };
 }
 
 async function matchesOf(db: Db, id: string, now: number): Promise<WhoMatch[]> {

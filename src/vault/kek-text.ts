@@ -4,7 +4,8 @@ import { SecretBytes } from "./secret-bytes.ts";
 
 /** A key-encryption key as text: 32 bytes in base64url without padding. */
 export const KEK_CHARACTERS = 43;
-const KEK_BYTES = 32;
+/** Bytes of a key-encryption key. */
+export const KEK_BYTES = 32;
 /** Of the SHA-256 hex digest: 64 bits tell keys apart, and say nothing about 256 random ones. */
 const ID_CHARACTERS = 16;
 /** A random key has 30 or so different bytes; fewer than this is somebody's example. */
@@ -18,7 +19,8 @@ export type KekFault =
   | "characters"
   | "example"
   | "missing"
-  | "not_served"
+  | "unreachable"
+  | "refused"
   | "malformed";
 
 /** The start stops: `kek` is not usable. Says where and how to mend it, never the key (A-SEC-05). */
@@ -53,6 +55,11 @@ export function readKek(text: string, source: string): KeyEncryptionKey {
   Buffer.from(text, "base64url").copy(bytes);
   if (Buffer.from(bytes).toString("base64url") !== text) return refuse("characters", "has other characters");
   if (new Set(bytes).size < FEWEST_DIFFERENT_BYTES) return refuse("example", "is not random");
+  return kekOfBytes(bytes);
+}
+
+/** The key of these bytes, which from now on belong to it. */
+export function kekOfBytes(bytes: Uint8Array): KeyEncryptionKey {
   return localKeyEncryptionKey(kekId(bytes), new SecretBytes(bytes));
 }
 

@@ -1,11 +1,10 @@
 import type { KeyEncryptionKey } from "./envelope.ts";
 import { openKekVariable } from "./kek-env.ts";
 import { openKekFile } from "./kek-file.ts";
+import { openRootKey, type RootShelf, type RootWrapper } from "./kek-root.ts";
 import { KekRefusedError } from "./kek-text.ts";
 
 const ENVIRONMENT_NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
-/** Sources that the configuration knows and that no code stands behind yet. */
-const NOT_SERVED = new Set(["awskms", "vault-transit"]);
 
 /** What opening the key-encryption key needs of the house. */
 export interface KekSurroundings {
@@ -13,13 +12,16 @@ export interface KekSurroundings {
   readonly readEnvironment: (name: string) => string | undefined;
   /** Whether nothing in the database is sealed yet, so that a missing key file may be made. */
   readonly mayCreate: () => Promise<boolean>;
+  /** What wraps the root key, for a source that is a service. */
+  readonly wrapper?: () => RootWrapper | undefined;
+  readonly shelf?: RootShelf;
 }
 
 /**
  * The key-encryption key that the configuration names as `kek`.
  *
- * @param source `file:PATH` or `env:NAME`
- * @throws {KekRefusedError} `not_served` for `awskms:` and `vault-transit:`, `malformed` for anything else, and what the key itself is refused for
+ * @param source `file:PATH`, `env:NAME`, `awskms:ARN` or `vault-transit:URL#key`
+ * @throws {KekRefusedError} `malformed` for anything else, and what the key itself is refused for
  * @throws {PrivateFileError} when the file is not private
  */
 export async function openKek(source: string, surroundings: KekSurroundings): Promise<KeyEncryptionKey> {
@@ -28,9 +30,8 @@ export async function openKek(source: string, surroundings: KekSurroundings): Pr
   const rest = source.slice(colon + 1);
   if (kind === "file" && rest !== "") return openKekFile(rest, surroundings.mayCreate);
   if (kind === "env" && ENVIRONMENT_NAME.test(rest)) return openKekVariable(rest, surroundings.readEnvironment);
-  if (NOT_SERVED.has(kind)) {
-    throw new KekRefusedError("not_served", `kek: "${kind}:" is not served by this version; use file:PATH or env:NAME`);
-  }
+  const wrapper = surroundings.wrapper?.();
+  if (wrapper !== undefined && surroundings.shelf !== undefined) return await openRootKey(wrapper, surroundings.shelf);
   // The value is not quoted: somebody may have put the key itself here.
-  throw new KekRefusedError("malformed", "kek: must be file:PATH or env:NAME");
+  throw new KekRefusedError("malformed", "kek: must be file:PATH, env:NAME, awskms:ARN or vault-transit:URL#key");
 }

@@ -5,6 +5,7 @@ import type { Db } from "../db/database.ts";
 import type { DatabaseClock } from "../system/clock.ts";
 import type { Envelope } from "./envelope.ts";
 import type { Place } from "./place.ts";
+import type { SealedColumn } from "./rewrap.ts";
 import type { SecretBytes } from "./secret-bytes.ts";
 
 /** What may be known of a secret. The value is never part of it. */
@@ -89,15 +90,6 @@ export function createSecrets(deps: {
     return row && factsOf(row);
   }
 
-  const fingerprint = (name: string, value: SecretBytes): string =>
-    value.use((bytes) =>
-      createHmac("sha256", deps.fingerprintKey())
-        .update(`ephor secret fingerprint\0${name}\0`)
-        .update(bytes)
-        .digest("base64url")
-        .slice(0, 22),
-    );
-
   return {
     describe,
     async put({ name, owner, value, by, event }) {
@@ -116,7 +108,7 @@ export function createSecrets(deps: {
               owner: owner ?? null,
               version,
               sealed: await envelope.seal(value, placeOf(name, version)),
-              fingerprint: fingerprint(name, value),
+              fingerprint: fingerprintOf(deps.fingerprintKey(), name, value),
               by,
             }),
             JSON.stringify(event),
@@ -153,9 +145,32 @@ export function createSecrets(deps: {
   };
 }
 
+/** Every version of every secret. */
+export const SECRET_COLUMN: SealedColumn = {
+  sort: "secret",
+  table: "ephor.secret_versions",
+  column: "sealed",
+  // A name has no colon.
+  id: "(name || ':' || version)",
+  facts: { name: "name", version: "version" },
+  place: ({ facts }) => placeOf(String(facts["name"]), Number(facts["version"])),
+  label: ({ id }) => id,
+};
+
 /** Where a value belongs: it opens at its own name and version and nowhere else. */
-function placeOf(name: string, version: number): Place {
+export function placeOf(name: string, version: number): Place {
   return { table: "secret_versions", row: name, version, purpose: "value" };
+}
+
+/** Keyed hash of a value: the same for the same value of the same secret, and tells nothing else. */
+export function fingerprintOf(key: Uint8Array, name: string, value: SecretBytes): string {
+  return value.use((bytes) =>
+    createHmac("sha256", key)
+      .update(`ephor secret fingerprint\0${name}\0`)
+      .update(bytes)
+      .digest("base64url")
+      .slice(0, 22),
+  );
 }
 
 function factsOf(row: SecretRow): SecretFacts {

@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { generateKeyPairSync, randomUUID } from "node:crypto";
 import { after, test } from "node:test";
-import { signJws } from "../../src/system/jws-signature.ts";
+import { decodeJwt } from "jose";
+import { encodeJwsHeader, signJws } from "../../src/system/jws-signature.ts";
 import {
   ACCESS_TOKEN_TYPE,
   ASSERTION_TYPE,
@@ -15,6 +16,7 @@ import {
   type Answer,
 } from "../support/world.ts";
 import { chainWorld, claimsOf, READ_INVOICE } from "./chain-world.ts";
+import { ownKey, webIdentityToken } from "./own-key.ts";
 import { granted } from "./refusals.ts";
 
 const TRUST_DOMAIN = "https://acme.example/trust";
@@ -74,6 +76,17 @@ const KINDS: Record<string, () => Promise<string>> = {
   taskHandle: async () => claimsOf(await w.onBehalf("summary-bot", w.human(), READ_INVOICE)).txn,
   operatorKey: async () => w.operatorKey,
   clientSecret: async () => BILLING_SECRET,
+  webIdentity: () => webIdentityToken(w),
+  webIdentityForUs: () => webIdentityToken(w, { aud: issuer, sub: "agent|summary-bot" }),
+  // All that makes an access token good, by the key that may sign none.
+  accessByIdentityKey: async () => {
+    const token = granted(await w.onBehalf("summary-bot", w.human(), READ_INVOICE));
+    const { kid, privateKey } = await ownKey(w, "identity");
+    return signJws("RS256", privateKey, {
+      encodedHeader: encodeJwsHeader({ typ: "at+jwt", alg: "RS256", kid }),
+      claims: decodeJwt(token),
+    });
+  },
   dpopProof: async () =>
     signJws("ES256", stranger.privateKey, {
       encodedHeader: Buffer.from(
@@ -219,6 +232,7 @@ test("INV-05 each kind of token of ours has a typ of its own", async () => {
   assert.equal(await typ("txnToken"), "txntoken+jwt");
   assert.equal(await typ("introspectionJwt"), "token-introspection+jwt");
   assert.equal(await typ("receipt"), "ephor-receipt+jwt");
+  assert.equal(await typ("webIdentity"), "JWT");
 });
 
 /** A kill of somebody unknown is a 404: who asked was let in. */

@@ -196,7 +196,9 @@ test("A-KILL-08 a second kill is no error, an unknown id is one, and a kill that
     { agent: "a b" },
     { all: "yes" },
     { jti: "x' or 1=1" },
-    { agent, for: "10m" },
+    { agent, for: "soon" },
+    { agent, jti, for: "10m" },
+    { agent, for: "0m" },
     { agent, __proto__x: 1 },
   ]) {
     const answer = await w.kill(bad);
@@ -243,7 +245,7 @@ test("A-KILL-09 a killed agent with a fresh token of its platform gets nothing u
   });
   assert.equal(bearer.status, 401, bearer.text);
   const lifted = await restore(agent);
-  assert.deepEqual([lifted.status, lifted.body["restored"]], [200, [agent]]);
+  assert.deepEqual([lifted.status, lifted.body["restored"]], [200, [{ kind: "agent", id: agent }]]);
   const rows = await w.admin("select type, decision, agent from ephor.events where id = $1", [lifted.body["event_id"]]);
   assert.deepEqual(
     rows.map((row) => [row["type"], row["decision"]]),

@@ -175,7 +175,7 @@ test("a kill whose receipt took long to draw up was not done at all", async () =
   const deadline = performance.now() + 3_000;
   for (;;) {
     const stored = await w.operator("GET", `/v1/kills/${killed.body["id"] as string}`);
-    if ((stored.body["lines"] as unknown[]).length === 3) break;
+    if ((stored.body["lines"] as unknown[]).length > 1) break;
     assert.ok(performance.now() < deadline, stored.text);
   }
 });

@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import { fileURLToPath } from "node:url";
 import type { CliInput } from "../../src/config/cli.ts";
 import { runCli } from "../../src/cli/run.ts";
 
@@ -17,13 +18,19 @@ export interface Ran {
 export async function ephor(
   args: readonly string[],
   env: Record<string, string> = {},
-  options: { isTerminal?: boolean; files?: CliInput["files"] } = {},
+  options: { isTerminal?: boolean; files?: CliInput["files"]; input?: string } = {},
 ): Promise<Ran> {
   let out = "";
   let talk = "";
   const code = await runCli(args, {
     out: (text) => (out += text),
     talk: (text) => (talk += text),
+    program: [process.execPath, fileURLToPath(new URL("../../scripts/ephor.mjs", import.meta.url))],
+    input: {
+      isTerminal: options.input === undefined,
+      read: async () => options.input ?? "",
+      readHidden: async () => "",
+    },
     isOutTerminal: options.isTerminal === true,
     isTalkTerminal: options.isTerminal === true,
     surroundings: { env, ...(options.files === undefined ? {} : { files: options.files }) },

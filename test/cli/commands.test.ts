@@ -89,6 +89,17 @@ const CHAIN = {
         status: "live",
       },
     ],
+    leases: [
+      {
+        lease: "lease_1\x1b[2J",
+        resource: "orders-db",
+        kind: "postgres",
+        status: "ended",
+        issued_at: 1,
+        ends_at: 2,
+        ended_at: 3,
+      },
+    ],
     children: [
       {
         node: "01M8273WPFQXFTMP29GVKBFXKE",
@@ -97,6 +108,7 @@ const CHAIN = {
         scopes: ["inbox:read"],
         made_at: 1,
         tokens: [],
+        leases: [{ lease: "lease_2", resource: "crm", kind: "static", status: "live", issued_at: 1, ends_at: 2 }],
         children: [],
       },
     ],
@@ -113,7 +125,9 @@ test("chain draws the tree, escaped", async (t) => {
 on behalf of people|ada, until 2026-11-22T13:00:00Z
 └─ triage-bot  open
    ├─ token 01M8273WNXXS8ADGN7J5QEQ79F  live  https://x  inbox:read
+   ├─ credential lease_1\\u{1b}[2J  ended  orders-db  ended 1970-01-01T00:00:03Z
    └─ summary-bot  ended  may inbox:read
+      └─ credential lease_2  live  crm  until 1970-01-01T00:00:02Z
 `,
   );
 });
@@ -122,6 +136,16 @@ test("an id goes into the path as one segment", async (t) => {
   const server = await answering(t, (response) => json(response, 200, { id: "x", matches: [] }));
   await ephor(["who", "../kill?a=b"], server.env);
   assert.equal(server.seen[0]?.path, "/v1/who/..%2Fkill%3Fa%3Db");
+});
+
+test("a token is not asked about but by its hash: nothing is sent", async (t) => {
+  const server = await answering(t, (response) => json(response, 200, { id: "x", matches: [] }));
+  for (const token of ["ghs_16C7e42F292c6912E7710c838347Ae178B4a", "github_pat_11ABC", "eyJhbGciOi.eyJ.x"]) {
+    const ran = await ephor(["who", token], server.env);
+    assert.deepEqual([ran.code, server.seen.length], [2, 0], token);
+    assert.ok(!ran.talk.includes(token));
+  }
+  assert.equal((await ephor(["who", "ASIAIOSFODNN7EXAMPLE"], server.env)).code, 0);
 });
 
 test("audit hands its filters on, times as seconds", async (t) => {

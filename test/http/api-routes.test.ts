@@ -42,7 +42,7 @@ const throwing = (thrown: unknown) => (): Partial<Rooms> => ({ readiness: () => 
 describe("who may call a route", () => {
   it("every /v1 route refuses a request without credentials, with a challenge (RFC 9728 §5.1), before it reads anything", async (t) => {
     const edge = await startEdge(t);
-    for (const route of routes.filter(({ auth }) => auth !== "none" && auth !== "holder")) {
+    for (const route of routes.filter(({ auth }) => auth !== "none" && auth !== "holder" && auth !== "client")) {
       const reply = await edge.send(route.method, at(route.path), { headers: [JSON_TYPE], body: "{broken" });
       problem(reply, 401, "invalid_token");
       const challenge = String(reply.headers["www-authenticate"]);
@@ -57,7 +57,7 @@ describe("who may call a route", () => {
 
   it("every /v1 route refuses a bad key and a bad token alike", async (t) => {
     const edge = await startEdge(t);
-    for (const route of routes.filter(({ auth }) => auth !== "none" && auth !== "holder")) {
+    for (const route of routes.filter(({ auth }) => auth !== "none" && auth !== "holder" && auth !== "client")) {
       for (const credential of ["Bearer ephor_op_bad", "Bearer bad", "Basic eA=="]) {
         const reply = await edge.send(route.method, at(route.path), { headers: [["Authorization", credential]] });
         problem(reply, 401, "invalid_token");
@@ -124,7 +124,15 @@ describe("who may call a route", () => {
     const edge = await startEdge(t);
     const reply = await post(edge, "/v1/kill", { ...KILL, txn: [TXN, TXN], dry_run: true }, AS_OPERATOR);
     const [call] = edge.seen.calls;
-    assert.deepEqual(call?.args[0], { agents: ["bot"], txns: [TXN], jtis: [], reason: "test", dryRun: true });
+    assert.deepEqual(call?.args[0], {
+      targets: [
+        { kind: "agent", value: "bot" },
+        { kind: "txn", value: TXN },
+      ],
+      reason: "test",
+      forSeconds: undefined,
+      dryRun: true,
+    });
     assert.ok(call);
     const { caller, request } = call.args[1] as { caller: unknown; request: Record<string, unknown> };
     assert.deepEqual(caller, { kind: "operator", id: "op1" });

@@ -62,6 +62,11 @@ export function stubRooms(seen: Seen, overrides: Partial<Rooms> = {}): Rooms {
     updated_by: "operator",
   };
   return {
+    login: () => ({ issuers: [] }),
+    revocations: {
+      frame: async () => ({ seq: 1, frame: "a.b.c" }),
+      frames: async () => (async function* none() {})(),
+    },
     credentials: {
       vend: async () => ({ lease: "lease_1", kind: "static", expires_at: AT, residual_seconds: 0, credential: {} }),
     },
@@ -69,6 +74,7 @@ export function stubRooms(seen: Seen, overrides: Partial<Rooms> = {}): Rooms {
       list: async () => ({ items: [secret] }),
       get: async (name) => (name === "crm-key" ? secret : undefined),
       put: async () => secret,
+      rotate: async () => ({ secret, resource: "crm" }),
       remove: async (name) => name === "crm-key",
     },
     sts: { token: form, introspect: form, revoke: form, dpopNonce: () => "nonce-1" },
@@ -114,7 +120,8 @@ export function stubRooms(seen: Seen, overrides: Partial<Rooms> = {}): Rooms {
     kills: {
       kill: asked("kills.kill", Promise.resolve(receipt)),
       read: asked("kills.read", Promise.resolve(receipt)),
-      restore: asked("kills.restore", Promise.resolve({ restored: ["bot"], at: AT })),
+      restore: asked("kills.restore", Promise.resolve({ restored: [{ kind: "agent" as const, id: "bot" }], at: AT })),
+      list: asked("kills.list", Promise.resolve({ items: [] })),
       sign: asked("kills.sign", "header.payload.signature"),
     },
     registry: {
@@ -136,6 +143,7 @@ export function stubRooms(seen: Seen, overrides: Partial<Rooms> = {}): Rooms {
     ledger: {
       chain: asked("ledger.chain", Promise.resolve(undefined)),
       who: asked("ledger.who", Promise.resolve({ id: TXN, matches: [{ kind: "txn" as const, txn: TXN }] })),
+      leases: asked("ledger.leases", Promise.resolve({ items: [] })),
       query: asked("ledger.query", Promise.resolve({ events: [] })),
       export: asked(
         "ledger.export",
@@ -147,9 +155,10 @@ export function stubRooms(seen: Seen, overrides: Partial<Rooms> = {}): Rooms {
       verify: asked("ledger.verify", Promise.resolve({ ok: true, events: 0, streams: [], heads: 0, problems: [] })),
     },
     keys: {
-      jwks: () => ({ keys: [{ kty: "EC", kid: "token" }] }),
+      jwks: async () => ({ keys: [{ kty: "EC", kid: "token" }] }),
       recordJwks: () => ({ keys: [{ kty: "EC", kid: "record" }] }),
       rotate: asked("keys.rotate", Promise.resolve({ keys: [] })),
+      rewrap: asked("keys.rewrap", Promise.resolve({ kek: "", rewrapped: 0, already: 0, remaining: 0, failed: [] })),
     },
     readiness: () => Promise.resolve({ database: true }),
     refusedAtEdge: (refusal) => void seen.refusals.push(refusal),

@@ -44,7 +44,8 @@ describe("metadata", () => {
     assert.deepEqual(openid, {
       ...oauth,
       subject_types_supported: ["public"],
-      id_token_signing_alg_values_supported: ["ES256"],
+      id_token_signing_alg_values_supported: ["ES256", "RS256"],
+      claims_supported: ["iss", "sub", "aud", "iat", "exp", "jti"],
     });
   });
 

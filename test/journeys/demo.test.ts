@@ -53,7 +53,14 @@ test("npm run demo does what every one of its steps claims, and leaves nothing",
     "✓ the record says why, for the operator alone: scope_above_ceiling",
     "✓ the record says why, for the operator alone: no_rule_matches",
     "└─ summary-bot  open  may inbox:read_message",
+    "7. A database login that exists for this task alone",
+    "✓ a real session reads the orders as ephor_triage_bot_",
+    "✓ it may read them and nothing else (SQLSTATE 42501)",
+    "✓ with the database role among what triage-bot holds",
     "✓ the whole task has ended",
+    "✓ the database threw its session out (SQLSTATE 57P01)",
+    "✓ its role is gone: the same login is refused (SQLSTATE 28P01)",
+    "✓ who still leads from its name to Ada",
     "✓ the record says why, for the operator alone: task_ended",
     "✓ its token is dead at once",
     "✓ the record says why, for the operator alone: killed",
@@ -62,7 +69,7 @@ test("npm run demo does what every one of its steps claims, and leaves nothing",
   ]) {
     assert.ok(ran.out.includes(line), `missing: ${line}\n${ran.out}`);
   }
-  assert.match(ran.out, /Done: 10 steps, \d+ claims checked/);
+  assert.match(ran.out, /Done: 11 steps, \d+ claims checked/);
   assert.doesNotMatch(ran.out + ran.talk, /eyJ/, "no token is printed");
   assert.deepEqual(ran.left, []);
   assert.ok(ran.issuer > 0 && !isAlive(ran.issuer));

@@ -8,8 +8,11 @@ import { checkEntries } from "../../src/registry/check.ts";
 import { merge } from "../../src/registry/merged.ts";
 import { planChanges } from "../../src/registry/plan.ts";
 import { formatProblem, parseTrustFile } from "../../src/registry/trust-file.ts";
+import { createCheckSettings } from "../../src/server/credential-settings.ts";
+import { createDatabaseClock, systemClock } from "../../src/system/clock.ts";
 import { findWarnings } from "../../src/registry/warnings.ts";
 
+const checkSettings = createCheckSettings(createDatabaseClock(systemClock()));
 const NOW = Date.UTC(2026, 11, 1, 12) / 1000;
 
 /** Applies an example to an empty server, which must find nothing to complain of. */
@@ -21,7 +24,8 @@ function apply(name: string, issuerUrl: string): MutableTrustIndex {
   const { changes, conflicts } = planChanges("trust.yaml", file.entries, [], "whole");
   const merged = merge(trust, file.entries, changes);
   assert.deepEqual(conflicts, []);
-  assert.deepEqual(checkEntries(file.entries, { merged, issuerUrl, now: NOW }).map(file.place).map(formatProblem), []);
+  const context = { merged, issuerUrl, now: NOW, checkSettings };
+  assert.deepEqual(checkEntries(file.entries, context).map(file.place).map(formatProblem), []);
   assert.deepEqual(
     findWarnings(trust, file.entries, { merged, changes, now: NOW }).map(file.place).map(formatProblem),
     [],

@@ -49,6 +49,7 @@ async function world(t: TestContext): Promise<World> {
       clock,
       log: createLog({ level: "silent" }),
       issuerUrl: ISSUER_URL,
+      checkSettings: () => [],
       event: (draft, atMs) => eventRow(draft, { id: `evt_${ulid(atMs)}`, atMs, replica: "r1" }, { decision: "noted" }),
     });
     await made.load();

@@ -104,11 +104,14 @@ test("openid-configuration says the same, and what OpenID validators insist on (
   const {
     subject_types_supported: subjects,
     id_token_signing_alg_values_supported: algorithms,
+    claims_supported: claims,
     ...rest
   } = await metadata(OIDC);
   assert.deepEqual(rest, await metadata());
   assert.deepEqual(subjects, ["public"]);
-  assert.deepEqual(algorithms, ["ES256"]);
+  // RS256 must be there (§3), and signs what clouds read.
+  assert.deepEqual(algorithms, ["ES256", "RS256"]);
+  assert.deepEqual(claims, ["iss", "sub", "aud", "iat", "exp", "jti"]);
 });
 
 test("jwks_uri holds public keys only, each with kid, alg and use of its own (RFC 8414 §2, RFC 7517 §4, RFC 8725 §3.2)", async () => {
@@ -119,7 +122,10 @@ test("jwks_uri holds public keys only, each with kid, alg and use of its own (RF
     assert.ok(keys.length >= 2, path);
     assert.equal(new Set(keys.map((key) => key["kid"])).size, keys.length);
     for (const key of keys) {
-      assert.deepEqual(Object.keys(key).sort(), ["alg", "crv", "kid", "kty", "use", "x", "y"], path);
+      // Those of web-identity tokens are RSA keys.
+      const members =
+        key["kty"] === "RSA" ? ["alg", "e", "kid", "kty", "n", "use"] : ["alg", "crv", "kid", "kty", "use", "x", "y"];
+      assert.deepEqual(Object.keys(key).sort(), members, path);
       assert.equal(key["use"], "sig");
     }
   }

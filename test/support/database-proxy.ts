@@ -12,12 +12,15 @@ export interface DatabaseProxy {
   cut(): void;
   /** Nothing flows any more, and nobody is told: a cut network, a stopped machine. */
   hang(): void;
+  /** Requests reach the database; from the first one with these bytes on, no answer comes back on its connection. */
+  muteFrom(text: string): void;
 }
 
 /** Puts a wire in front of a PostgreSQL on a socket or a port. */
 export async function databaseProxy(t: Cleanup, url: string): Promise<DatabaseProxy> {
   const target = targetOf(url);
   let mode: "flow" | "cut" | "hang" = "flow";
+  let mutedFrom: string | undefined;
   const pairs = new Set<readonly [Socket, Socket]>();
   const server = createServer((near) => {
     if (mode === "cut") return void near.destroy();
@@ -31,7 +34,10 @@ export async function databaseProxy(t: Cleanup, url: string): Promise<DatabasePr
     };
     for (const socket of pair) socket.on("error", end).on("close", end);
     // Paused by hand: a piped socket flows on by itself.
-    near.on("data", (chunk) => far.write(chunk));
+    near.on("data", (chunk) => {
+      if (mutedFrom !== undefined && chunk.includes(mutedFrom)) far.pause();
+      far.write(chunk);
+    });
     far.on("data", (chunk) => near.write(chunk));
     if (mode === "hang") pair.forEach((socket) => socket.pause());
   });
@@ -41,6 +47,7 @@ export async function databaseProxy(t: Cleanup, url: string): Promise<DatabasePr
     url: url.replace(/@[^/]*\//, `@127.0.0.1:${port}/`).replace(/\?.*$/, ""),
     restore() {
       mode = "flow";
+      mutedFrom = undefined;
       for (const pair of pairs) pair.forEach((socket) => socket.resume());
     },
     cut() {
@@ -50,6 +57,9 @@ export async function databaseProxy(t: Cleanup, url: string): Promise<DatabasePr
     hang() {
       mode = "hang";
       for (const pair of pairs) pair.forEach((socket) => socket.pause());
+    },
+    muteFrom(text) {
+      mutedFrom = text;
     },
   };
   t.after(() => {

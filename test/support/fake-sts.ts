@@ -35,7 +35,13 @@ export interface FakeSts {
 
 /** How an answer may go wrong. A string in an object is answered as an error of that code. */
 export type StsAnswer =
-  | { readonly code: string; readonly status?: number; readonly message?: string }
+  | {
+      readonly code: string;
+      readonly status?: number;
+      readonly message?: string;
+      /** It is answered when this is over. */
+      readonly meanwhile?: () => Promise<void>;
+    }
   | { readonly body: string; readonly status?: number; readonly headers?: Readonly<Record<string, string>> }
   | "silence"
   | "drip"
@@ -194,6 +200,8 @@ function misbehave(how: StsAnswer, response: ServerResponse, count: { drops: num
     }, 10);
     response.on("close", () => clearInterval(drops));
   } else if (how === "silence") return;
-  else if ("code" in how) sendError(response, how.code, how.status ?? 400, how.message ?? how.code);
-  else response.writeHead(how.status ?? 200, { "content-type": "text/xml", ...how.headers }).end(how.body);
+  else if ("code" in how) {
+    const { code, status = 400, message = code, meanwhile = async () => {} } = how;
+    void meanwhile().then(() => sendError(response, code, status, message));
+  } else response.writeHead(how.status ?? 200, { "content-type": "text/xml", ...how.headers }).end(how.body);
 }

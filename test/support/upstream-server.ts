@@ -11,11 +11,11 @@ export interface SeenRequest {
   readonly body: string;
 }
 
-/** What it answers. An object is sent as JSON. */
+/** What it answers. Bytes are sent as they are, any other object as JSON. */
 export interface UpstreamReply {
   readonly status: number;
   readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: string | object;
+  readonly body?: string | Uint8Array | object;
 }
 
 /** An upstream on loopback that a test plays: plain HTTP, one function for all requests. */
@@ -43,12 +43,12 @@ export async function startUpstream(
       request.socket.destroy();
       return;
     }
-    const isText = typeof reply.body === "string" || reply.body === undefined;
+    const isText = typeof reply.body === "string" || reply.body === undefined || reply.body instanceof Uint8Array;
     response.writeHead(reply.status, {
       ...(isText ? {} : { "content-type": "application/json; charset=utf-8", "cache-control": "no-store" }),
       ...reply.headers,
     });
-    response.end(isText ? reply.body : JSON.stringify(reply.body));
+    response.end(isText ? (reply.body as string | Uint8Array | undefined) : JSON.stringify(reply.body));
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");

@@ -120,8 +120,6 @@ test("a variable that is not set stops the start", async () => {
 });
 
 for (const [source, code] of [
-  ["awskms:arn:aws:kms:eu-west-1:1:key/x", "not_served"],
-  ["vault-transit:https://vault.example#key", "not_served"],
   ["file:", "malformed"],
   ["env:", "malformed"],
   ["env:A B", "malformed"],

@@ -1,7 +1,7 @@
 import { ProviderError } from "../provider-error.ts";
 import type { ProviderProblem } from "../provider-error.ts";
 
-/** What the codes of STS mean for an order (STS API reference, "Common errors" and those of the two calls). */
+/** What the codes of STS and IAM mean for an order (their API references, "Common errors" and those of our calls). */
 const PROBLEM_OF_CODE: Readonly<Record<string, ProviderProblem>> = {
   // The role's trust policy or our own permissions do not let us take it up, or there is no such role.
   AccessDenied: "order_refused",
@@ -10,6 +10,8 @@ const PROBLEM_OF_CODE: Readonly<Record<string, ProviderProblem>> = {
   ValidationError: "order_refused",
   InvalidParameterValue: "order_refused",
   InvalidParameterCombination: "order_refused",
+  LimitExceeded: "order_refused",
+  NoSuchEntity: "order_refused",
   // Policy and tags together are packed by AWS; whether they fit is known only there.
   PackedPolicyTooLarge: "cannot_bound",
   ExpiredToken: "credentials_refused",
@@ -26,8 +28,11 @@ const PROBLEM_OF_CODE: Readonly<Record<string, ProviderProblem>> = {
   UnrecognizedClient: "credentials_refused",
   // AWS could not fetch our discovery document or keys.
   IDPCommunicationError: "unavailable",
+  ConcurrentModification: "unavailable",
+  EntityTemporarilyUnmodifiable: "unavailable",
   InternalFailure: "unavailable",
   RequestLimitExceeded: "unavailable",
+  ServiceFailure: "unavailable",
   ServiceUnavailable: "unavailable",
   Throttled: "unavailable",
   Throttling: "unavailable",
@@ -52,8 +57,8 @@ export function toProviderError(error: unknown): unknown {
   const { name, code, $fault, $metadata } = error as SdkError;
   const status = typeof $metadata?.httpStatusCode === "number" ? $metadata.httpStatusCode : undefined;
   const awsCode = String(name).replace(/Exception$/, "");
-  const problem = Object.hasOwn(PROBLEM_OF_CODE, awsCode) ? PROBLEM_OF_CODE[awsCode] : undefined;
-  if (problem !== undefined && status !== undefined) return new ProviderError(problem, { code: awsCode });
+  const known = status === undefined ? undefined : errorOfCode(awsCode);
+  if (known !== undefined) return known;
   // `HPE_…`: what answered does not speak HTTP.
   if (typeof code === "string") return new ProviderError(code.startsWith("HPE_") ? "answer_malformed" : "unreachable");
   if (name === "AbortError" || name === "TimeoutError") return new ProviderError("unreachable");
@@ -61,4 +66,10 @@ export function toProviderError(error: unknown): unknown {
   if (status >= 500 || status === 429) return new ProviderError("unavailable");
   const isAwsError = $fault === "client" && awsCode !== "Unknown" && awsCode !== "UnknownError";
   return new ProviderError(isAwsError ? "order_refused" : "answer_malformed");
+}
+
+/** @param code as AWS writes it, without `Exception` @returns undefined for one that is not known here */
+export function errorOfCode(code: string): ProviderError | undefined {
+  const problem = Object.hasOwn(PROBLEM_OF_CODE, code) ? PROBLEM_OF_CODE[code] : undefined;
+  return problem && new ProviderError(problem, { code });
 }

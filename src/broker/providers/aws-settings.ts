@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { TRUST_LIMITS } from "../../core/trust/limits.ts";
 import { isLoopbackUrl, NAME_PATTERN, nameValue, textValue, urlValue } from "../../core/trust/values.ts";
+import { rotateEveryValue } from "../rotate-every.ts";
 import { sessionPolicyValue } from "./aws-policy.ts";
 import { AWS_TAG_LIMITS, TAG_CHARACTERS, TAG_PREFIX } from "./aws-tags.ts";
 
@@ -67,6 +68,10 @@ export const awsSettingsValue = z
       .optional(),
     /** A private endpoint of STS, in place of the region's public one. */
     endpoint: endpoint.optional(),
+    /** A private endpoint of IAM, in place of the partition's public one: where the key in `secret` is rotated. */
+    iam_endpoint: endpoint.optional(),
+    /** How often Ephor gives the user of the key in `secret` a new one by itself. Absent: only when asked. */
+    rotate_every: rotateEveryValue.optional(),
     /** Seconds; the lease's end is in the policy, so the least is best. */
     duration_seconds: z.int().min(DURATION.min).max(DURATION.max).default(DURATION.min),
     /** Session tags beside ours. */
@@ -77,6 +82,9 @@ export const awsSettingsValue = z
     if (given.length !== 1) ctx.addIssue({ code: "custom", message: `must have exactly one of ${SOURCES.join(", ")}` });
     if (settings.web_identity !== undefined && settings.external_id !== undefined)
       ctx.addIssue({ code: "custom", message: "has no use with web_identity", path: ["external_id"] });
+    for (const key of ["iam_endpoint", "rotate_every"] as const)
+      if (settings[key] !== undefined && settings.secret === undefined)
+        ctx.addIssue({ code: "custom", message: "has no use without secret", path: [key] });
   });
 
 /** Settings of `credential: { aws: … }`, as the trust file writes them. */

@@ -1,18 +1,21 @@
-import { JsonError, readJson } from "../../core/token/json.ts";
 import type { EpochSeconds } from "../../core/time.ts";
 import { ProviderError } from "../provider-error.ts";
 import type { CredentialProvider, Minted, MintOrder } from "../provider.ts";
+import { readAwsKeys } from "./aws-keys.ts";
 import { awsTime, boundPolicy } from "./aws-policy.ts";
-import { awsAnswerValue, awsKeysValue, awsSettingsValue } from "./aws-settings.ts";
+import { createAwsRotation } from "./aws-rotation.ts";
+import { awsAnswerValue, awsSettingsValue } from "./aws-settings.ts";
 import type { AwsSettings } from "./aws-settings.ts";
 import { createSts } from "./aws-sts.ts";
 import type { AwsKeys, Sts } from "./aws-sts.ts";
-import { sessionTags, sourceIdentity, transitiveTagKeys } from "./aws-tags.ts";
+import { sessionTags, sourceIdentity, transitiveTagKeys, webIdentityTags } from "./aws-tags.ts";
 
 /** What the provider is handed by the composition root. */
 export interface AwsDeps {
   /** For `environment: true`: the keys that Ephor was started with, asked at every mint; undefined where there are none. */
   readonly environment?: () => AwsKeys | undefined;
+  /** Between two looks at a key that AWS has just made; in milliseconds. By default real time. */
+  readonly wait?: (ms: number, signal: AbortSignal) => Promise<unknown>;
 }
 
 /**
@@ -39,6 +42,7 @@ export function createAwsProvider(deps: AwsDeps = {}): CredentialProvider<AwsSet
     settings: awsSettingsValue,
     secrets: ({ secret }) => (secret === undefined ? [] : [secret]),
     residualSeconds: () => 0,
+    rotation: createAwsRotation(deps.wait),
     mint: (order, signal) => mint(order, signal, { sts, deps }),
   };
 }
@@ -81,10 +85,10 @@ function namedPolicies({ settings, policies }: MintOrder<AwsSettings>) {
   });
 }
 
-async function webIdentity({ upstream }: MintOrder<AwsSettings>, audience: string): Promise<string> {
+async function webIdentity({ lease, settings, upstream }: MintOrder<AwsSettings>, audience: string): Promise<string> {
   if (upstream.webIdentity === undefined)
     throw new ProviderError("credentials_refused", { code: "web_identity_unavailable" });
-  return await upstream.webIdentity(audience);
+  return await upstream.webIdentity(audience, webIdentityTags(lease, settings.tags));
 }
 
 /** The keys that sign AssumeRole. As strings, since the SDK takes no other form; it is dropped with the call. */
@@ -96,21 +100,7 @@ function baseKeys({ settings, secrets }: MintOrder<AwsSettings>, deps: AwsDeps):
   }
   const secret = secrets.get(settings.secret);
   if (secret === undefined) throw new ProviderError("secret_malformed", { code: "keys_missing" });
-  return secret.use(readKeys);
-}
-
-function readKeys(text: string): AwsKeys {
-  let value: unknown;
-  try {
-    value = readJson(Buffer.from(text, "utf8"));
-  } catch (error) {
-    if (!(error instanceof JsonError)) throw error;
-    throw new ProviderError("secret_malformed");
-  }
-  const keys = awsKeysValue.safeParse(value);
-  if (!keys.success) throw new ProviderError("secret_malformed");
-  const { access_key_id: accessKeyId, secret_access_key: secretAccessKey, session_token: sessionToken } = keys.data;
-  return { accessKeyId, secretAccessKey, ...(sessionToken !== undefined && { sessionToken }) };
+  return secret.use(readAwsKeys);
 }
 
 /** What AWS answered, if it is what was ordered; else it stays here and can do nothing after the lease's end. */

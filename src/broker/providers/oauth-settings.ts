@@ -138,6 +138,14 @@ export function secretOfUser(pattern: string, sub: string): string {
   return pattern.replace(USER, () => sha256Hex(sub).slice(0, USER_MARK_DIGITS));
 }
 
+/** Whether a name is that of some user's secret, or of the one that all share. */
+export function isSecretOfUser(pattern: string, name: string): boolean {
+  const [start = "", end] = pattern.split(USER);
+  if (end === undefined) return name === pattern;
+  const mark = name.slice(start.length, name.length - end.length);
+  return name === start + mark + end && /^[0-9a-f]+$/.test(mark) && mark.length === USER_MARK_DIGITS;
+}
+
 /** Whether a pattern gives each user another secret. */
 export function isPerUser(pattern: string): boolean {
   return pattern.includes(USER);

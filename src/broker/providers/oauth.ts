@@ -19,14 +19,22 @@ import type { EpochSeconds } from "../../core/time.ts";
 import { durationSeconds, asList } from "../../core/trust/values.ts";
 import { sha256Hex } from "../../system/hash.ts";
 import { ProviderError } from "../provider-error.ts";
-import type { CredentialProvider, LeaseFacts, LeaseHandle, Minted, MintOrder, RotatedSecret } from "../provider.ts";
-import { secretText } from "../secret-text.ts";
+import type {
+  CredentialProvider,
+  LeaseFacts,
+  LeaseHandle,
+  Minted,
+  MintOrder,
+  RotatedSecret,
+  RotationOrder,
+} from "../provider.ts";
+import { secretText, type SecretText } from "../secret-text.ts";
 import { orUndo, TOKEN_PATTERN } from "../upstream-request.ts";
 import { checkAnswer, problemOfAnswer, tokensOf } from "./oauth-answer.ts";
 import type { AnsweredTokens, TokenAnswer } from "./oauth-answer.ts";
 import { sendForm, webIdentity } from "./oauth-client.ts";
 import type { OAuthClient, Parameter } from "./oauth-client.ts";
-import { isPerUser, oauthSettingsValue, scopeOf, secretOfUser } from "./oauth-settings.ts";
+import { isPerUser, isSecretOfUser, oauthSettingsValue, scopeOf, secretOfUser } from "./oauth-settings.ts";
 import type { OAuthSettings } from "./oauth-settings.ts";
 
 const TOKEN_TYPE = "urn:ietf:params:oauth:token-type:";
@@ -46,6 +54,13 @@ export function createOAuthProvider(deps: OAuthDeps): CredentialProvider<OAuthSe
     secrets: (settings, lease) => [...clientSecrets(settings), ...refreshSecrets(settings, lease)],
     secretsToDestroy: (settings) => (settings.revocation_url === undefined ? [] : clientSecrets(settings)),
     rotates: refreshSecrets,
+    rotation: {
+      by: "upstream",
+      covers: coversRefreshSecret,
+      place: ({ token_url: url, client_id: client = "" }) => `${url} ${client}`,
+      secrets: (settings, secret) => [...clientSecrets(settings), secret],
+      exchange: (order, signal) => exchange(order, signal, deps),
+    },
     mint: (order, signal) => mint(order, signal, deps),
     destroy: (lease, signal) => destroy(lease, signal, deps),
     residualSeconds: (settings) =>
@@ -53,7 +68,10 @@ export function createOAuthProvider(deps: OAuthDeps): CredentialProvider<OAuthSe
   };
 }
 
-async function mint(order: MintOrder<OAuthSettings>, signal: AbortSignal, { now }: OAuthDeps): Promise<Minted> {
+/** An order without a lease is for a refresh token whose name is known. */
+type TokenOrder = Omit<MintOrder<OAuthSettings>, "lease"> & { readonly lease?: LeaseFacts };
+
+async function mint(order: TokenOrder, signal: AbortSignal, { now }: OAuthDeps): Promise<Minted> {
   const { settings, policies, secrets, upstream } = order;
   const client: OAuthClient = { settings, secrets, upstream, now };
   const scope = scopeOf(settings, policies);
@@ -86,7 +104,7 @@ async function mint(order: MintOrder<OAuthSettings>, signal: AbortSignal, { now 
 
 /** @param receivedAt the upstream made it between `order.issuedAt` and then */
 function minted(
-  { issuedAt, endsAt }: MintOrder<OAuthSettings>,
+  { issuedAt, endsAt }: TokenOrder,
   { accessToken, expiresIn, scope }: TokenAnswer,
   receivedAt: EpochSeconds,
 ): Omit<Minted, "handle"> {
@@ -100,6 +118,27 @@ function minted(
     ...(expiresIn !== undefined && { upstreamExpiresAt: receivedAt + expiresIn }),
     marks: [{ kind: "token_sha256", value: sha256Hex(accessToken) }],
   };
+}
+
+/** The refresh grant, for its refresh token only: the access token is nobody's, and revoked where that can be. */
+async function exchange(
+  { settings, secret, secrets, upstream }: RotationOrder<OAuthSettings>,
+  signal: AbortSignal,
+  deps: OAuthDeps,
+): Promise<SecretText> {
+  const at = deps.now();
+  const named = { ...settings, refresh_secret: secret };
+  const order = { settings: named, secrets, policies: [], issuedAt: at, endsAt: at, upstream };
+  try {
+    const { rotated, handle } = await mint(order, signal, deps);
+    // What cannot be revoked ends by itself; the new refresh token must not be lost over it.
+    await revokeAll({ settings, secrets, upstream, now: deps.now }, handle).catch(() => {});
+    if (rotated === undefined) throw new ProviderError("order_refused", { code: "not_replaced" });
+    return rotated.value;
+  } catch (error) {
+    if (error instanceof ProviderError && error.rotated !== undefined) return error.rotated.value;
+    throw error;
+  }
 }
 
 async function destroy(
@@ -130,7 +169,7 @@ async function revokeAll(
   }
 }
 
-async function grantParameters(client: OAuthClient, order: MintOrder<OAuthSettings>): Promise<Parameter[]> {
+async function grantParameters(client: OAuthClient, order: TokenOrder): Promise<Parameter[]> {
   const { grant } = client.settings;
   switch (grant) {
     case "client_credentials":
@@ -163,7 +202,7 @@ function targetParameters({ resource = [], audience = [] }: OAuthSettings, scope
   ];
 }
 
-function refreshToken(order: MintOrder<OAuthSettings>): string {
+function refreshToken(order: TokenOrder): string {
   const [name = ""] = refreshSecrets(order.settings, order.lease);
   const text = order.secrets.get(name)?.use((token) => token);
   if (text === undefined) throw new ProviderError("secret_malformed", { code: "refresh_token_missing" });
@@ -171,7 +210,7 @@ function refreshToken(order: MintOrder<OAuthSettings>): string {
   return text;
 }
 
-function rotatedBy(order: MintOrder<OAuthSettings>, { refresh }: AnsweredTokens): RotatedSecret | undefined {
+function rotatedBy(order: TokenOrder, { refresh }: AnsweredTokens): RotatedSecret | undefined {
   if (order.settings.grant !== "refresh_token" || refresh === undefined || refresh === refreshToken(order))
     return undefined;
   const [secret = ""] = refreshSecrets(order.settings, order.lease);
@@ -186,6 +225,10 @@ function clientSecrets({ secret }: OAuthSettings): string[] {
 function refreshSecrets({ refresh_secret: pattern }: OAuthSettings, lease?: LeaseFacts): string[] {
   if (pattern === undefined || (lease === undefined && isPerUser(pattern))) return [];
   return [secretOfUser(pattern, lease?.sub ?? "")];
+}
+
+function coversRefreshSecret({ refresh_secret: pattern }: OAuthSettings, secret: string): boolean {
+  return pattern !== undefined && isSecretOfUser(pattern, secret);
 }
 
 function maxExpiresIn({ max_expires_in: text }: OAuthSettings): number | undefined {

@@ -97,6 +97,28 @@ function problemOf(state: string): ProviderProblem {
   return PASSING.test(state) ? "unavailable" : "order_refused";
 }
 
+/** @throws {ProviderError} `secret_malformed` */
+export function passwordOf(secret: SecretText): string {
+  return secret.use((text) => readLogin(text).password);
+}
+
+/**
+ * The same login, in the same form, with another password.
+ *
+ * @param password of letters, digits, `-` and `_`
+ * @throws {ProviderError} `secret_malformed`
+ */
+export function withPassword(secret: SecretText, password: string): string {
+  return secret.use((text) => {
+    readLogin(text);
+    if (/^\s*\{/.test(text)) return JSON.stringify({ ...(JSON.parse(text) as object), password });
+    return text.replace(LOGIN_OF_URL, (_, start: string) => `${start}${password}@`);
+  });
+}
+
+/** Not `new URL`: a URL of a unix socket has no host, and its errors quote the input. */
+const LOGIN_OF_URL = /^(\s*postgres(?:ql)?:\/\/([^:@/?#]+):)([^@/?#]+)@/;
+
 interface Login {
   readonly username: string;
   readonly password: string;
@@ -119,8 +141,7 @@ function loginOfJson(text: string): Login | undefined {
 }
 
 function loginOfUrl(text: string): Login | undefined {
-  // Not `new URL`: a URL of a unix socket has no host, and its errors quote the input.
-  const [, username, password] = /^postgres(?:ql)?:\/\/([^:@/?#]+):([^@/?#]+)@/.exec(text) ?? [];
+  const [, , username, password] = LOGIN_OF_URL.exec(text) ?? [];
   if (username === undefined || password === undefined) return undefined;
   try {
     return { username: decodeURIComponent(username), password: decodeURIComponent(password) };

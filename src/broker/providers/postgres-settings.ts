@@ -9,6 +9,7 @@
 import { z } from "zod";
 import { nameValue, textValue } from "../../core/trust/values.ts";
 import { ProviderError } from "../provider-error.ts";
+import { rotateEveryValue } from "../rotate-every.ts";
 
 /** Limits of one resource's settings, each with its reason. */
 const LIMITS = {
@@ -91,6 +92,8 @@ export const postgresSettings = z
     database: identifierValue,
     /** The vault's secret with the login that makes roles: `{"username":…,"password":…}` or a `postgres://` URL. */
     secret: nameValue,
+    /** How often Ephor gives that login a new password by itself. Absent: only when asked. */
+    rotate_every: rotateEveryValue.optional(),
     /** Absent: verified TLS, except to a loopback address or a unix socket, which have none. */
     tls: tlsValue.optional(),
     /** Memberships. */

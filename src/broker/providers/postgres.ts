@@ -19,6 +19,7 @@ import type { SecretText } from "../secret-text.ts";
 import { withConnection } from "./postgres-connection.ts";
 import { endRole } from "./postgres-end.ts";
 import { createRole, roleName, scramVerifier } from "./postgres-role.ts";
+import { postgresRotation } from "./postgres-rotation.ts";
 import { postgresSettings, rightsOf, tlsOf, type PostgresSettings } from "./postgres-settings.ts";
 
 /** Of the password. */
@@ -33,6 +34,7 @@ export function createPostgresProvider(): CredentialProvider<PostgresSettings> {
     kind: "postgres",
     settings: postgresSettings,
     secrets: (settings) => [settings.secret],
+    rotation: postgresRotation,
     mint,
     destroy,
     residualSeconds: () => 0,

@@ -7,6 +7,7 @@ import { JWT_TYP } from "../../core/oauth/vocabulary.ts";
 import { createApiClient } from "../../sdk/client/api.ts";
 import { chainTree } from "../chain-tree.ts";
 import { forItself, onBehalf } from "./cast.ts";
+import { borrowRole, seeThrownOut, type OrdersSession } from "./orders.ts";
 import { actorsOf, ask, refusal, type Granted, type Scene } from "./scene.ts";
 import { NAMES } from "./trust-file.ts";
 
@@ -43,8 +44,9 @@ export async function tell(scene: Scene): Promise<void> {
     error: "invalid_request",
     reason: "no_rule_matches",
   });
-  await drawChain(scene, redeemed);
-  await endTask(scene, redeemed);
+  const session = await borrowRole(scene, carried);
+  await drawChain(scene, redeemed, session);
+  await endTask(scene, redeemed, session);
   await killAgent(scene, release);
   await verifyRecord(scene);
 }
@@ -146,7 +148,7 @@ async function toolServerChecks({ stage, cast }: Scene, token: Granted): Promise
   stage.claim("to the registry it is just inactive", asked["active"] === false && Object.keys(asked).length === 1);
 }
 
-async function drawChain({ stage, api }: Scene, token: Granted): Promise<void> {
+async function drawChain({ stage, api }: Scene, token: Granted, session: OrdersSession): Promise<void> {
   const txn = String(token.claims["txn"]);
   stage.step("The chain, as the operator sees it", `ephor chain ${txn}`);
   const chain = await api.get<Chain>(`/v1/chains/${txn}`);
@@ -156,9 +158,13 @@ async function drawChain({ stage, api }: Scene, token: Granted): Promise<void> {
     chain.root.agent === "triage-bot" && chain.root.children[0]?.agent === "summary-bot",
   );
   stage.claim("on behalf of people|ada", chain.sub === "people|ada");
+  stage.claim(
+    "with the database role among what triage-bot holds",
+    chain.root.leases.some(({ lease, status }) => lease === session.lease && status === "live"),
+  );
 }
 
-async function endTask(scene: Scene, token: Granted): Promise<void> {
+async function endTask(scene: Scene, token: Granted, session: OrdersSession): Promise<void> {
   const { stage, cast, url } = scene;
   const txn = String(token.claims["txn"]);
   stage.step(
@@ -179,6 +185,7 @@ async function endTask(scene: Scene, token: Granted): Promise<void> {
   const ended = await createApiClient({ url, bearer: () => pod }).post<TaskCompleted>(`/v1/tasks/${txn}/complete`, {});
   stage.claim("the whole task has ended", ended.ended === "task");
   stage.claim("summary-bot's token is dead already", (await cast.introspect("inbox", last.token))["active"] === false);
+  await seeThrownOut(scene, session);
   await refusal(scene, "summary-bot", {
     parameters: {
       ...onBehalf(txn, "task", await cast.podToken("summary")),

@@ -9,9 +9,14 @@ export const NAMES = {
 /**
  * The trust file of the demonstration: who may be whom, and who may do what.
  *
- * @param at.issuers base URL of the local issuers; @param at.audience Ephor's own issuer; @param at.secretHash of the tool servers
+ * @param at.issuers base URL of the local issuers; @param at.audience Ephor's own issuer; @param at.secretHash of the tool servers; @param at.orders the database of orders
  */
-export function demoTrustFile(at: { issuers: string; audience: string; secretHash: string }): string {
+export function demoTrustFile(at: {
+  issuers: string;
+  audience: string;
+  secretHash: string;
+  orders: { host: string; port: number };
+}): string {
   return `issuers:
   ci: { url: "${at.issuers}/ci", audience: "${at.audience}", internal: true }
   cluster: { url: "${at.issuers}/cluster", audience: "${at.audience}", internal: true }
@@ -41,12 +46,25 @@ resources:
     resource: ${NAMES.inbox}
     actions: [read_message, label_message]
     introspection: { secret_hash: "${at.secretHash}" }
+  orders-db:
+    credential:
+      postgres:
+        host: "${at.orders.host}"
+        port: ${at.orders.port}
+        database: orders
+        secret: orders-maker
+        statements: ["GRANT SELECT ON public.orders TO {role}"]
 grants:
   - { agent: release-bot, resource: registry, actions: [publish] }
   - agent: triage-bot
     resource: inbox
     actions: [read_message, label_message]
     on_behalf_of: { issuer: people, claims: { groups: support } }
+  - agent: triage-bot
+    resource: orders-db
+    actions: [vend]
+    on_behalf_of: { issuer: people, claims: { groups: support } }
+    residual: none
   - { agent: triage-bot, delegate_to: [summary-bot] }
   - agent: summary-bot
     resource: inbox

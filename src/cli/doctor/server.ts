@@ -5,6 +5,7 @@ import type { CliContext } from "../context.ts";
 import { explain } from "../failure.ts";
 import type { Finding } from "./finding.ts";
 import { nowSeconds, shownInstant } from "../moments.ts";
+import { lookAtLeases } from "./leases.ts";
 import { readKeys } from "../verbs/keys.ts";
 import { readAll } from "../verbs/objects.ts";
 
@@ -18,6 +19,8 @@ const REVIEW_AHEAD_SECONDS = 14 * 86_400;
 const NOT_READY: Readonly<Record<string, string>> = {
   database: "Look at DATABASE_URL, whether the database runs, and at the server's log",
   clock: "Let NTP set the clocks of this replica and of the database",
+  anchor:
+    "Put it on another disk than the data folder; if the database is the right one, start once with EPHOR_ACCEPT_DATABASE=true",
   serving: "It is shutting down; start it again",
 };
 
@@ -32,6 +35,7 @@ export async function examineServer(context: CliContext): Promise<Finding[]> {
     ["keys", () => lookAtKeys(context)],
     ["operator key", () => lookAtTrust(context)],
     ["issuers", () => lookAtIssuers(context)],
+    ["credentials", () => lookAtLeases(context)],
     ["record", () => lookAtRecord(context)],
   ];
   const findings = [...reached];

@@ -1,29 +1,20 @@
 import { readIssuer } from "../../sdk/client/api.ts";
-import {
-  exchange,
-  handOver,
-  type Exchanged,
-  type ExchangeOrder,
-  type Proof,
-  type TypedToken,
-} from "../../sdk/client/exchange.ts";
+import { exchange, handOver, type Exchanged, type ExchangeOrder, type TypedToken } from "../../sdk/client/exchange.ts";
 import { ApiError } from "../../sdk/client/errors.ts";
-import { findPlatformToken, readTokenFile } from "../../sdk/client/platform-token.ts";
+import { readTokenFile } from "../../sdk/client/platform-token.ts";
 import type { CliContext } from "../context.ts";
 import { CliFailure, EXIT, type ExitCode } from "../exit-code.ts";
+import { readBehalf } from "../behalf.ts";
+import { createProver, type ProofOptions } from "../proof.ts";
 
 /** What `ephor exchange` is told. */
-export interface ExchangeOptions {
+export interface ExchangeOptions extends ProofOptions {
   readonly resource?: string;
   /** Another agent, to hand the work to. */
   readonly to?: string;
   readonly scope: readonly string[];
   readonly purpose?: string;
   readonly ttl?: string;
-  readonly tokenFile?: string;
-  /** An agent with a key of its own on this machine. */
-  readonly as?: string;
-  readonly audience?: string;
   readonly subjectTokenFile?: string;
   readonly subjectTokenType: string;
   readonly onBehalfOf?: string;
@@ -38,15 +29,17 @@ const SUBJECT_TYPES: Readonly<Record<string, TypedToken["type"]>> = {
 };
 /** Longest purpose, in characters, as the server has it. */
 const MAX_PURPOSE = 200;
-const FILE_PREFIX = "token-file:";
 
 /** `ephor exchange`: this workload's token, and perhaps somebody's behalf, for an access token of less than a minute. */
 export async function exchangeVerb(context: CliContext, options: ExchangeOptions): Promise<ExitCode> {
   const ttlSeconds = readTtl(options.ttl);
   checkUsage(options);
-  const subject = await readSubject(options);
+  const proveOnce = createProver(context, options, (source) => {
+    if (!context.isJson && context.io.isTalkTerminal) context.say(`using the workload token of ${source}`);
+  });
+  const subject = await readSubject(context, options);
   const order: Omit<ExchangeOrder, "target"> = {
-    proof: await readProof(context, options),
+    proof: await proveOnce(),
     subject,
     scopes: options.scope,
     purpose: options.purpose,
@@ -77,8 +70,6 @@ function checkUsage(options: ExchangeOptions): void {
     throw usage("name one target: --resource, or --to AGENT");
   const subjects = [options.subjectTokenFile, options.onBehalfOf, options.task].filter((one) => one !== undefined);
   if (subjects.length > 1) throw usage("--subject-token-file, --on-behalf-of and --task exclude each other");
-  if (options.as !== undefined && options.tokenFile !== undefined)
-    throw usage("--as and --token-file exclude each other");
   if (!Object.hasOwn(SUBJECT_TYPES, options.subjectTokenType))
     throw usage("--subject-token-type: write jwt, id_token or access_token");
   if (options.purpose !== undefined && [...options.purpose].length > MAX_PURPOSE)
@@ -92,26 +83,15 @@ function readTtl(text: string | undefined): number | undefined {
   return seconds;
 }
 
-async function readSubject(options: ExchangeOptions): Promise<TypedToken | undefined> {
+async function readSubject(context: CliContext, options: ExchangeOptions): Promise<TypedToken | undefined> {
   if (options.task !== undefined) return { token: options.task, type: "task" };
-  const behalf =
-    options.onBehalfOf?.startsWith(FILE_PREFIX) === true
-      ? options.onBehalfOf.slice(FILE_PREFIX.length)
-      : options.onBehalfOf;
-  const path = options.subjectTokenFile ?? behalf;
-  if (path === undefined) return undefined;
-  return { token: await readTokenFile(path), type: SUBJECT_TYPES[options.subjectTokenType] ?? "jwt" };
+  if (options.onBehalfOf !== undefined) return await readBehalf(context, options.onBehalfOf, typeOf(options));
+  if (options.subjectTokenFile === undefined) return undefined;
+  return { token: await readTokenFile(options.subjectTokenFile), type: typeOf(options) };
 }
 
-async function readProof(context: CliContext, options: ExchangeOptions): Promise<Proof> {
-  if (options.as !== undefined) {
-    const { makeAssertion } = await import("./agent-key.ts");
-    return { clientAssertion: await makeAssertion(context, options.as, options.audience) };
-  }
-  const { env, url } = context.settings;
-  const found = await findPlatformToken({ env, audience: options.audience ?? url, file: options.tokenFile });
-  if (!context.isJson && context.io.isTalkTerminal) context.say(`using the workload token of ${found.source}`);
-  return { workloadToken: found.token };
+function typeOf(options: ExchangeOptions): TypedToken["type"] {
+  return SUBJECT_TYPES[options.subjectTokenType] ?? "jwt";
 }
 
 /** At `/token` a bad, expired or killed subject or actor is `invalid_request` (RFC 8693 §2.2.2); our form itself is right. */

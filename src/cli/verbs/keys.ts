@@ -1,4 +1,4 @@
-import type { KeyRotation } from "../../api/keys.ts";
+import type { KeyRotation, Rewrap } from "../../api/keys.ts";
 import { ConnectionError } from "../../sdk/client/errors.ts";
 import type { CliContext } from "../context.ts";
 import { EXIT, type ExitCode } from "../exit-code.ts";
@@ -37,4 +37,32 @@ export async function rotateKeys(context: CliContext, reason: string | undefined
   else context.print(...columns(rotation.keys.map((key) => [key.status, key.algorithm, key.kid])));
   if (rotation.event_id !== undefined) context.say(`rotated, event ${printable(rotation.event_id)}`);
   return EXIT.done;
+}
+
+/** `ephor keys rewrap`: asks until nothing is left, or what is left does not open. Exit 1 when something is left. */
+export async function rewrapKeys(context: CliContext, reason: string | undefined): Promise<ExitCode> {
+  let rewrapped = 0;
+  for (;;) {
+    const step = await context.api.post<Rewrap>("/v1/keys/rewrap", reason === undefined ? {} : { reason });
+    rewrapped += step.rewrapped;
+    const isDone = step.remaining <= step.failed.length || step.rewrapped === 0;
+    if (!isDone) {
+      context.say(`${rewrapped} rewrapped, ${step.remaining} to go`);
+      continue;
+    }
+    if (context.isJson) context.printJson({ ...step, rewrapped });
+    else {
+      context.print(
+        ...columns([
+          ["kek", step.kek],
+          ["rewrapped", String(rewrapped)],
+          ["remaining", String(step.remaining)],
+        ]),
+      );
+      for (const { sort, name } of step.failed)
+        context.say(`does not open under any key that the server has: ${printable(sort)} ${printable(name)}`);
+      if (step.remaining === 0) context.say("nothing needs kek_previous any more; take it out at every replica");
+    }
+    return step.remaining === 0 ? EXIT.done : EXIT.failed;
+  }
 }

@@ -5,10 +5,29 @@ import { CliFailure, EXIT, type ExitCode } from "../exit-code.ts";
 import { columns, printable } from "../printable.ts";
 
 /** What `ephor kill` can name, and what the API calls it. */
-export const KILLABLE = { agent: "agent", chain: "txn", credential: "jti" } as const;
+export const KILLABLE = {
+  agent: "agent",
+  chain: "txn",
+  credential: "jti",
+  lease: "lease",
+  subject: "subject",
+  owner: "owner",
+  issuer: "issuer",
+  resource: "resource",
+  trace: "trace",
+  all: "all",
+} as const;
 
 /** Something that can be killed. */
 export type Killable = keyof typeof KILLABLE;
+
+/** Something that can be restored: the rest stays dead for ever. */
+export type Restorable = Extract<Killable, "agent" | "subject" | "owner" | "issuer" | "resource" | "all">;
+
+/** `{agent: ["a", "b"]}`, or `{all: true}`. */
+function targets(what: Killable, names: readonly string[]): Record<string, unknown> {
+  return what === "all" ? { all: true } : { [KILLABLE[what]]: names };
+}
 
 /**
  * `ephor kill`: says that something is dead only when the server said so. Without a whole answer it is unknown, and the
@@ -16,14 +35,15 @@ export type Killable = keyof typeof KILLABLE;
  */
 export async function kill(
   context: CliContext,
-  order: { what: Killable; names: readonly string[]; reason: string; isDryRun: boolean },
+  order: { what: Killable; names: readonly string[]; reason: string; lasts: string | undefined; isDryRun: boolean },
 ): Promise<ExitCode> {
   let receipt: KillReceipt;
   try {
     receipt = confirmed(
       await context.api.post<Partial<KillReceipt>>("/v1/kill", {
-        [KILLABLE[order.what]]: order.names,
+        ...targets(order.what, order.names),
         reason: order.reason,
+        ...(order.lasts !== undefined && { for: order.lasts }),
         ...(order.isDryRun && { dry_run: true }),
       }),
       order.isDryRun,
@@ -36,21 +56,27 @@ export async function kill(
   return EXIT.done;
 }
 
-/** `ephor restore`: lets killed agents work again. What was issued before the kill stays dead. */
+/** `ephor restore`: lifts kills. What was issued before the kill stays dead. */
 export async function restore(
   context: CliContext,
-  order: { agents: readonly string[]; reason: string },
+  order: { what: Restorable; names: readonly string[]; reason: string },
 ): Promise<ExitCode> {
   let answer: Restored;
   try {
-    answer = await context.api.post<Restored>("/v1/restore", { agent: order.agents, reason: order.reason });
+    answer = await context.api.post<Restored>("/v1/restore", {
+      ...targets(order.what, order.names),
+      reason: order.reason,
+    });
     if (!Array.isArray(answer.restored)) throw new ConnectionError("not_ephor");
   } catch (error) {
     throw asUnknown(error, "restored");
   }
   if (context.isJson) context.printJson(answer);
   else if (answer.restored.length === 0) context.print("nothing was killed, so nothing was restored");
-  else context.print(`restored: ${answer.restored.map(printable).join(" ")}`);
+  else
+    context.print(
+      `restored: ${answer.restored.map(({ kind, id }) => printable(kind === "agent" || kind === "all" ? id : `${kind} ${id}`)).join(", ")}`,
+    );
   return EXIT.done;
 }
 
@@ -74,9 +100,35 @@ function asUnknown(error: unknown, state: string): unknown {
 }
 
 function shown(receipt: KillReceipt): string[] {
-  const rows = receipt.lines.map((line) => [line.outcome.replace("_", " "), line.kind, line.id, line.agent ?? ""]);
+  const rows = receipt.lines.map((line) => [
+    line.outcome.replace("_", " "),
+    line.kind,
+    line.id,
+    line.agent ?? "",
+    line.outcome === "dies_at" ? `at ${line.at}` : (line.problem ?? ""),
+  ]);
   const head = receipt.dry_run
     ? `would die: ${receipt.lines.length} (nothing was killed)`
     : `killed at ${printable(receipt.at)}, receipt ${printable(receipt.id ?? "")}`;
-  return [head, ...columns(rows).map((line) => `  ${line}`), ...(receipt.truncated === true ? ["  … and more"] : [])];
+  const left = receipt.left_off === undefined ? "… and more" : `… and ${receipt.left_off} more`;
+  return [
+    head,
+    ...(receipt.ends_at === undefined ? [] : [`  until ${printable(receipt.ends_at)}`]),
+    ...columns(rows).map((line) => `  ${line}`),
+    ...(receipt.truncated === true ? [`  ${left}`] : []),
+    ...replicasShown(receipt.replicas),
+  ];
+}
+
+/** Who acknowledged, in one line; one line more for each that had to be fenced. */
+function replicasShown(replicas: KillReceipt["replicas"]): string[] {
+  const heard = replicas.filter(({ outcome }) => outcome === "acknowledged");
+  if (replicas.length === 0) return [];
+  const slowest = Math.max(0, ...heard.map(({ ms }) => ms));
+  return [
+    `  acknowledged by ${heard.length} of ${replicas.length} replicas within ${slowest} ms`,
+    ...replicas
+      .filter(({ outcome }) => outcome !== "acknowledged")
+      .map(({ replica, outcome, ms }) => `  ${outcome}: replica ${printable(replica)}, after ${ms} ms`),
+  ];
 }

@@ -3,7 +3,7 @@ import type { Chain } from "../../api/chains.ts";
 import type { Who } from "../../api/who.ts";
 import { chainTree } from "../chain-tree.ts";
 import type { CliContext } from "../context.ts";
-import { EXIT, type ExitCode } from "../exit-code.ts";
+import { CliFailure, EXIT, type ExitCode } from "../exit-code.ts";
 import { nowSeconds, readMoment, shownInstant } from "../moments.ts";
 import { printable, printableJson } from "../printable.ts";
 
@@ -30,8 +30,19 @@ export async function chain(context: CliContext, txn: string): Promise<ExitCode>
   return EXIT.done;
 }
 
-/** `ephor who ID`: who is behind an id. */
+/** How tokens of GitHub, GitLab, Slack and OAuth servers begin, and JWTs. */
+const LOOKS_LIKE_TOKEN = /^(?:gh[a-z]_|github_pat_|glpat-|xox[a-z]-|ya29\.|eyJ)/;
+
+/** `ephor who ID`: who is behind an id. A token itself is not sent: URLs are in logs. */
 export async function who(context: CliContext, id: string): Promise<ExitCode> {
+  if (LOOKS_LIKE_TOKEN.test(id)) {
+    throw new CliFailure(
+      "that looks like a token, and was not sent; ask for its SHA-256: printf %s TOKEN | sha256sum",
+      {
+        exitCode: EXIT.wrongUsage,
+      },
+    );
+  }
   const answer = await context.api.get<Who>(`/v1/who/${encodeURIComponent(id)}`);
   if (context.isJson) context.printJson(answer);
   else context.print(...answer.matches.flatMap(shownMatch));
@@ -46,16 +57,23 @@ function shownMatch(match: Who["matches"][number]): string[] {
     ["purpose", match.purpose],
     ["resource", match.resource],
     ["scopes", match.scopes?.join(" ")],
+    ["granted by", match.grants?.join(" ")],
+    ["credential", match.lease && `${match.lease.lease}, ${match.lease.kind}`],
     ["chain", match.txn],
     ["token", match.kind === "jti" ? undefined : match.jti],
     ["at", match.at === undefined ? undefined : shownInstant(match.at)],
     ["until", match.exp === undefined ? undefined : shownInstant(match.exp)],
+    ["ended", match.lease?.ended_at === undefined ? undefined : endOf(match.lease.ended_at, match.lease.because)],
   ];
-  const head = [match.kind, match.status ?? ""].join(" ").trim();
+  const head = [match.kind.replaceAll("_", " "), match.status ?? match.lease?.status ?? ""].join(" ").trim();
   return [
     head,
     ...facts.flatMap(([word, value]) => (value === undefined ? [] : [`  ${word.padEnd(13)}${printable(value)}`])),
   ];
+}
+
+function endOf(at: number, because: string | undefined): string {
+  return because === undefined ? shownInstant(at) : `${shownInstant(at)}, ${because.replaceAll("_", " ")}`;
 }
 
 /** `ephor audit`: events, newest first. */

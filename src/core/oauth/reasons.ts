@@ -108,6 +108,7 @@ export const REASONS = [
   "database_unreachable",
   "gate_unknown_outcome",
   "permit_lapsed",
+  "lease_taken",
   "replica_fenced",
   "keys_stale",
   "not_served",

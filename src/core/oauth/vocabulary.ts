@@ -36,6 +36,8 @@ export const JWT_TYP = {
   receipt: "ephor-receipt+jwt",
   approval: "ephor-approval+jwt",
   head: "ephor-head+jwt",
+  /** For clouds, which know no other; nothing of ours reads one. */
+  webIdentity: "JWT",
 } as const;
 
 /** A `typ` value of something that Ephor signs. */

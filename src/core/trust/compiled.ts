@@ -50,6 +50,8 @@ export interface TrustIndex {
    * Whether an agent is suspended is not asked here.
    */
   agentsMatching(issuer: Issuer, claims: VerifiedClaims): { readonly agent: Agent; readonly rule: number }[];
+  /** Every issuer; they are few. */
+  issuers(): readonly Issuer[];
   /** Everything but the built-in resource. */
   all(): TrustObjects;
 }
@@ -94,6 +96,7 @@ export function createTrustIndex(options: { issuerUrl?: string } = {}): MutableT
     grantsOf: (agent, resource) => grants.access(agent, resource),
     delegationsOf: (agent) => grants.delegations(agent),
     agentsMatching: (issuer, claims) => agents.matching(issuer, claims),
+    issuers: () => issuers.all(),
     all: () => ({ issuers: issuers.all(), agents: agents.all(), resources: resources.all(), grants: grants.all() }),
     apply(delta) {
       for (const { kind, name } of delta.deletes) stores[kind].remove(name);

@@ -14,26 +14,37 @@ export const gate = ephor.table(
 );
 
 /** What is dead, by key (`agent:NAME`, `txn:ID`, `jti:ID`, …): the position of the latest kill, and whether it still refuses new things. */
-export const deadKeys = ephor.table("dead_keys", {
-  key: text().primaryKey(),
-  position: bigint({ mode: "number" }).notNull(),
-  active: boolean().notNull(),
-  /** Epoch seconds after which an active kill ends by itself. */
-  endsAt: bigint({ mode: "number" }),
-  killId: text().notNull(),
-});
+export const deadKeys = ephor.table(
+  "dead_keys",
+  {
+    key: text().primaryKey(),
+    position: bigint({ mode: "number" }).notNull(),
+    active: boolean().notNull(),
+    /** Epoch seconds after which an active kill ends by itself. */
+    endsAt: bigint({ mode: "number" }),
+    killId: text().notNull(),
+  },
+  // Replicas read what came after the position that they know.
+  (t) => [index("dead_keys_position").on(t.position)],
+);
 
 /** The kills as they were asked for. */
-export const kills = ephor.table("kills", {
-  id: text().primaryKey(),
-  position: bigint({ mode: "number" }).notNull(),
-  atMs: bigint({ mode: "number" }).notNull(),
-  actor: text().notNull(),
-  reason: text().notNull(),
-  keys: text().array().notNull(),
-  receipt: jsonb().notNull(),
-  restoredAtMs: bigint({ mode: "number" }),
-});
+export const kills = ephor.table(
+  "kills",
+  {
+    id: text().primaryKey(),
+    position: bigint({ mode: "number" }).notNull(),
+    atMs: bigint({ mode: "number" }).notNull(),
+    actor: text().notNull(),
+    reason: text().notNull(),
+    keys: text().array().notNull(),
+    receipt: jsonb().notNull(),
+    restoredAtMs: bigint({ mode: "number" }),
+    /** Epoch seconds after which it ends by itself. */
+    endsAt: bigint({ mode: "number" }),
+  },
+  (t) => [index("kills_keys").using("gin", t.keys), index("kills_position").on(t.position)],
+);
 
 /** One originating request and all that is done for it. Subject and ceiling never change after the opening. */
 export const tasks = ephor.table(
@@ -72,7 +83,13 @@ export const nodes = ephor.table(
     killKeys: text().array().notNull(),
     killEpochs: bigint({ mode: "number" }).array().notNull(),
   },
-  (t) => [index("nodes_txn_agent").on(t.txn, t.agent)],
+  (t) => [
+    index("nodes_txn_agent").on(t.txn, t.agent),
+    // For the receipt of a kill: what it hits among the open ones.
+    index("nodes_open_kill_keys")
+      .using("gin", t.killKeys)
+      .where(sql`${t.endedAt} is null`),
+  ],
 );
 
 /** A token we issued, until it expires. */
@@ -127,6 +144,10 @@ export const replicas = ephor.table("replicas", {
   startedAtMs: bigint({ mode: "number" }).notNull(),
   beatAtMs: bigint({ mode: "number" }).notNull(),
   version: text().notNull(),
+  /** Counts up, whatever any clock does. */
+  beats: bigint({ mode: "number" }).notNull().default(0),
+  /** The kill epoch that it has acknowledged: it releases nothing that an earlier kill covers. */
+  heard: bigint({ mode: "number" }).notNull().default(0),
 });
 
 /** Refusals before anybody was authenticated, counted per minute, reason and source prefix. */

@@ -36,6 +36,8 @@ export const leases = ephor.table(
     /** A worker has it until then, milliseconds. */
     claimedUntilMs: bigint({ mode: "number" }).notNull().default(0),
     lastProblem: text(),
+    /** When it was found that its upstream does not let it end, in epoch seconds; kept afterwards. */
+    stuckSince: bigint({ mode: "number" }),
   },
   (t) => [
     index("leases_open")

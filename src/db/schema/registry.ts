@@ -1,3 +1,4 @@
+import { sql } from "drizzle-orm";
 import { bigint, boolean, index, jsonb, primaryKey, text } from "drizzle-orm/pg-core";
 import { ephor } from "./schema.ts";
 
@@ -11,7 +12,14 @@ export const trustObjects = ephor.table(
     body: jsonb().notNull(),
     version: bigint({ mode: "number" }).notNull(),
   },
-  (t) => [primaryKey({ columns: [t.kind, t.name] }), index("trust_objects_source").on(t.source)],
+  (t) => [
+    primaryKey({ columns: [t.kind, t.name] }),
+    index("trust_objects_source").on(t.source),
+    // A kill by owner tells a name that nobody has from one that somebody has.
+    index("trust_objects_owner")
+      .on(sql`(${t.body} ->> 'owner')`)
+      .where(sql`${t.kind} = 'agents'`),
+  ],
 );
 
 /** What changed at which trust version; replicas apply it as deltas. */

@@ -5,7 +5,9 @@ import { healthRoutes } from "./health.ts";
 import { keyRoutes } from "./keys.ts";
 import { killRoutes } from "./kill.ts";
 import { ledgerRoutes } from "./ledger.ts";
+import { loginRoutes } from "./login.ts";
 import { metadataRoutes } from "./metadata.ts";
+import { revocationRoutes } from "./revocations.ts";
 import { secretRoutes } from "./secrets.ts";
 import { taskRoutes } from "./tasks.ts";
 import { trustRoutes } from "./trust-objects.ts";
@@ -13,10 +15,12 @@ import { trustRoutes } from "./trust-objects.ts";
 /** Every route but the OAuth forms. What is not here is not served. */
 export const routes: readonly Route[] = [
   ...metadataRoutes,
+  ...loginRoutes,
   ...taskRoutes,
   ...credentialRoutes,
   ...secretRoutes,
   ...killRoutes,
+  ...revocationRoutes,
   ...ledgerRoutes,
   ...trustRoutes,
   ...keyRoutes,

@@ -1,4 +1,4 @@
-import { rotateAnswer, rotateRequest } from "../../api/keys.ts";
+import { rewrapAnswer, rewrapRequest, rotateAnswer, rotateRequest } from "../../api/keys.ts";
 import { ok, route } from "../route.ts";
 import type { Route } from "../route.ts";
 
@@ -18,5 +18,21 @@ export const keyRoutes: readonly Route[] = [
     responses: { 200: { description: "The keys as they are now.", body: rotateAnswer } },
     handle: async ({ rooms, body, caller, request }) =>
       ok(await rooms.keys.rotate({ reason: (body as { reason?: string } | undefined)?.reason }, { caller, request })),
+  }),
+  route({
+    method: "POST",
+    path: "/v1/keys/rewrap",
+    operationId: "rewrapKeys",
+    summary: "Put what is sealed under the present key-encryption key",
+    description:
+      "After `kek` was changed and the key before it named as `kek_previous`. Nothing is opened by it, and nothing that uses " +
+      "a secret waits for it. One request does what it can in a few seconds: repeat it until `remaining` is 0.",
+    tag: "Keys",
+    auth: "operator",
+    body: rewrapRequest,
+    isBodyOptional: true,
+    responses: { 200: { description: "How far it came.", body: rewrapAnswer } },
+    handle: async ({ rooms, body, caller, request }) =>
+      ok(await rooms.keys.rewrap({ reason: (body as { reason?: string } | undefined)?.reason }, { caller, request })),
   }),
 ];

@@ -1,16 +1,20 @@
 import { z } from "zod";
-import { killReceipt, killRequest, restoreAnswer, restoreRequest } from "../../api/kill.ts";
-import type { KillReceipt } from "../../api/kill.ts";
+import {
+  killPage,
+  killReceipt,
+  killRequest,
+  killsQuery,
+  namedIn,
+  restoreAnswer,
+  restoreRequest,
+  type KillReceipt,
+} from "../../api/kill.ts";
 import { ProblemError } from "../../api/problem.ts";
 import { anyId } from "../../api/scalars.ts";
+import { durationSeconds } from "../../core/trust/values.ts";
 import { ok, route } from "../route.ts";
 import type { Answer, Route } from "../route.ts";
 import type { Rooms } from "../rooms.ts";
-
-const listOf = (named: string | string[] | undefined): string[] => {
-  if (named === undefined) return [];
-  return typeof named === "string" ? [named] : [...new Set(named)];
-};
 
 /** The receipt as JSON, or signed where the caller asks for that and for nothing else. */
 function receiptAnswer(receipt: KillReceipt, rooms: Rooms, accept: string | undefined): Answer {
@@ -26,9 +30,11 @@ export const killRoutes: readonly Route[] = [
     method: "POST",
     path: "/v1/kill",
     operationId: "kill",
-    summary: "Kill agents, chains or tokens, now and everywhere",
+    summary:
+      "Kill agents, chains, tokens, leases, people's agents, issuers, resources, traces or all, now and everywhere",
     description:
-      "Everything named dies together. When this has answered, no request that starts afterwards is served for it by any replica. " +
+      "Everything named dies together. When this has answered, no replica releases anything for it any more, also for requests that began before; " +
+      "each acknowledged it, or was silent until its lease was over. " +
       "With `Accept: application/jwt` the receipt is signed.",
     tag: "Kill",
     auth: { scope: "kill" },
@@ -36,14 +42,24 @@ export const killRoutes: readonly Route[] = [
     responses: { 200: { description: "The receipt.", body: killReceipt } },
     async handle({ rooms, body, caller, request }) {
       const order = {
-        agents: listOf(body.agent),
-        txns: listOf(body.txn),
-        jtis: listOf(body.jti),
+        targets: namedIn(body),
         reason: body.reason,
+        forSeconds: body.for === undefined ? undefined : durationSeconds(body.for),
         dryRun: body.dry_run === true,
       };
       return receiptAnswer(await rooms.kills.kill(order, { caller, request }), rooms, request.accept);
     },
+  }),
+  route({
+    method: "GET",
+    path: "/v1/kills",
+    operationId: "listKills",
+    summary: "Kills, newest first",
+    tag: "Kill",
+    auth: { scope: "read" },
+    query: killsQuery,
+    responses: { 200: { description: "A page of them.", body: killPage } },
+    handle: async ({ rooms, query }) => ok(await rooms.kills.list(query)),
   }),
   route({
     method: "GET",
@@ -67,13 +83,13 @@ export const killRoutes: readonly Route[] = [
     method: "POST",
     path: "/v1/restore",
     operationId: "restore",
-    summary: "Let an agent work again",
+    summary: "Lift kills of agents, subjects, issuers, resources, owners, or of all",
     description: "Nothing that was issued before the kill comes back.",
     tag: "Kill",
     auth: { scope: "restore" },
     body: restoreRequest,
     responses: { 200: { description: "They may work again.", body: restoreAnswer } },
     handle: async ({ rooms, body, caller, request }) =>
-      ok(await rooms.kills.restore({ agents: listOf(body.agent), reason: body.reason }, { caller, request })),
+      ok(await rooms.kills.restore({ targets: namedIn(body), reason: body.reason }, { caller, request })),
   }),
 ];

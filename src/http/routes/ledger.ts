@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { auditPage, auditQuery, auditVerdict, exportQuery } from "../../api/audit.ts";
 import { chain } from "../../api/chains.ts";
+import { leasePage, leaseQuery } from "../../api/leases.ts";
 import { ProblemError } from "../../api/problem.ts";
 import { anyId, ulidShape } from "../../api/scalars.ts";
 import { whoAnswer } from "../../api/who.ts";
@@ -29,7 +30,8 @@ export const ledgerRoutes: readonly Route[] = [
     path: "/v1/who/{id}",
     operationId: "who",
     summary: "Who is behind an id seen anywhere",
-    description: "A `jti`, a `txn`, a trace id, or the SHA-256 of a token.",
+    description:
+      "A `jti`, a `txn`, a trace id, a lease, or a name under which an upstream shows what was vended: an AWS access key id, role session name or session ARN, a database role, an SSH certificate's serial or key id, or the SHA-256 of a token in hex or base64. Never the token itself.",
     tag: "Ledger",
     auth: { scope: "read" },
     params: z.strictObject({ id: anyId }),
@@ -42,6 +44,17 @@ export const ledgerRoutes: readonly Route[] = [
       if (who.matches.length === 0) throw new ProblemError("not_found");
       return ok(who);
     },
+  }),
+  route({
+    method: "GET",
+    path: "/v1/leases",
+    operationId: "listLeases",
+    summary: "Downstream credentials that have not ended, oldest first",
+    tag: "Ledger",
+    auth: { scope: "read" },
+    query: leaseQuery,
+    responses: { 200: { description: "A page of leases.", body: leasePage } },
+    handle: async ({ rooms, query, caller, request }) => ok(await rooms.ledger.leases(query, { caller, request })),
   }),
   route({
     method: "GET",

@@ -55,7 +55,7 @@ export const metadataRoutes: readonly Route[] = [
     tag: "Metadata",
     auth: "none",
     responses: { 200: { description: "The next, the active and lately retired keys.", body: jwksShape } },
-    handle: ({ rooms }) => ok(rooms.keys.jwks(), PUBLIC),
+    handle: async ({ rooms }) => ok(await rooms.keys.jwks(), PUBLIC),
   }),
   route({
     method: "GET",

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { ProblemError } from "../../api/problem.ts";
 import { objectName } from "../../api/scalars.ts";
-import { secretFacts, secretPage, secretRequest } from "../../api/secrets.ts";
+import { secretFacts, secretPage, secretRequest, secretRotated } from "../../api/secrets.ts";
 import { trustPageQuery } from "../../api/trust-objects.ts";
 import { ok, route } from "../route.ts";
 import type { Route } from "../route.ts";
@@ -50,6 +50,23 @@ export const secretRoutes: readonly Route[] = [
     responses: { 200: { description: "Sealed; leases made from now on use it.", body: secretFacts } },
     handle: async ({ rooms, params: { name }, body, caller, request }) =>
       ok(await rooms.secrets.put({ name, ...body }, { caller, request })),
+  }),
+  route({
+    method: "POST",
+    path: "/v1/secrets/{name}/rotate",
+    operationId: "rotateSecret",
+    summary: "Replace a secret at its upstream",
+    tag: "Secrets",
+    auth: { scope: "secrets" },
+    params,
+    responses: {
+      200: { description: "The upstream takes the new value and no more the old one.", body: secretRotated },
+      404: { description: "No such secret." },
+      409: { description: "Resources use it at several places, or another value was set meanwhile." },
+      422: { description: "What uses it cannot replace it, or the upstream did not take a new one." },
+    },
+    handle: async ({ rooms, params: { name }, caller, request }) =>
+      ok(await rooms.secrets.rotate(name, { caller, request })),
   }),
   route({
     method: "DELETE",

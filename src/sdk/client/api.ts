@@ -10,7 +10,8 @@ export interface ApiClient {
   get<T extends object>(path: string, query?: Query): Promise<T>;
   put<T extends object>(path: string, json: unknown): Promise<T>;
   post<T extends object>(path: string, json: unknown): Promise<T>;
-  delete<T extends object>(path: string): Promise<T>;
+  /** Whatever the answer says beyond its status is not read. */
+  delete(path: string): Promise<void>;
   /** Lines of NDJSON as they come. */
   lines(path: string, query?: Query): AsyncGenerator<string>;
   /** Without credentials, whatever the status: health checks and metadata. */
@@ -41,7 +42,9 @@ export function createApiClient({ url, bearer }: ApiOptions): ApiClient {
     get: (path, query) => call({ method: "GET", path, ...(query === undefined ? {} : { query }) }),
     put: (path, json) => call({ method: "PUT", path, json }),
     post: (path, json) => call({ method: "POST", path, json }),
-    delete: (path) => call({ method: "DELETE", path }),
+    async delete(path) {
+      await callJson(url, { method: "DELETE", path, headers: authorized() });
+    },
     lines: (path, query) =>
       callLines(url, {
         method: "GET",

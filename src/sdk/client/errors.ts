@@ -6,6 +6,14 @@ export interface ApiErrorEntry {
   readonly mend?: string;
 }
 
+/** An approval that is waited for (CONTRACT §5 "Exchange"). */
+export interface ApprovalFacts {
+  readonly id: string;
+  readonly uri: string | undefined;
+  /** Seconds between two questions. */
+  readonly intervalSeconds: number | undefined;
+}
+
 /**
  * The server answered, and refused. Carries what the protocols say about an error (`error` and `error_description`, or a
  * problem's code, title and detail) and nothing else of the body, so that a message never shows a token.
@@ -21,6 +29,12 @@ export class ApiError extends Error {
   readonly entries: readonly ApiErrorEntry[];
   /** By which the server's operator finds the request in log and ledger. */
   readonly requestId: string | undefined;
+  /** Seconds after which it may be asked again, where the answer says so (RFC 9110 §10.2.3). */
+  readonly retryAfterSeconds: number | undefined;
+  /** The nonce that a proof must carry (RFC 9449 §8). */
+  readonly dpopNonce: string | undefined;
+  /** Where somebody has to approve it first. */
+  readonly approval: ApprovalFacts | undefined;
 
   constructor(facts: {
     status: number;
@@ -28,6 +42,9 @@ export class ApiError extends Error {
     detail?: string | undefined;
     entries?: readonly ApiErrorEntry[];
     requestId?: string | undefined;
+    retryAfterSeconds?: number | undefined;
+    dpopNonce?: string | undefined;
+    approval?: ApprovalFacts | undefined;
   }) {
     super(facts.detail === undefined ? facts.code : `${facts.code}: ${facts.detail}`);
     this.status = facts.status;
@@ -35,6 +52,9 @@ export class ApiError extends Error {
     this.detail = facts.detail;
     this.entries = facts.entries ?? [];
     this.requestId = facts.requestId;
+    this.retryAfterSeconds = facts.retryAfterSeconds;
+    this.dpopNonce = facts.dpopNonce;
+    this.approval = facts.approval;
   }
 }
 

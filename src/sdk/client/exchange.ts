@@ -24,6 +24,8 @@ export interface ExchangeOrder {
   readonly ttlSeconds?: number | undefined;
   /** W3C trace context, recorded with every event. */
   readonly traceparent?: string | undefined;
+  /** A proof by the key that the token is to be bound to (RFC 9449 §5). */
+  readonly dpop?: string | undefined;
 }
 
 /** A token (RFC 8693 §2.2.1). */
@@ -48,7 +50,10 @@ export async function exchange(url: string, order: ExchangeOrder): Promise<Excha
     method: "POST",
     path: "/token",
     form: formOf(order),
-    ...(order.traceparent === undefined ? {} : { headers: { traceparent: order.traceparent } }),
+    headers: {
+      ...(order.traceparent !== undefined && { traceparent: order.traceparent }),
+      ...(order.dpop !== undefined && { dpop: order.dpop }),
+    },
   });
   if (!isRecord(json)) throw new ConnectionError("not_ephor");
   const { access_token: token, token_type: type, expires_in: seconds, scope } = json;

@@ -5,7 +5,7 @@
  *
  * This file: one request and its answer.
  */
-import { ApiError, ConnectionError, type ApiErrorEntry } from "./errors.ts";
+import { ApiError, ConnectionError, type ApiErrorEntry, type ApprovalFacts } from "./errors.ts";
 
 /** Bounds of a client. */
 const LIMITS = {
@@ -51,8 +51,9 @@ export async function callJson(base: string, request: WireRequest): Promise<Wire
   const response = await send(base, request, AbortSignal.timeout(request.timeoutMs ?? LIMITS.timeoutMs));
   const text = await readText(response);
   const json = parse(text);
-  if (response.status >= 400) throw apiError(response.status, json);
-  if (json === undefined || response.status >= 300) throw new ConnectionError("not_ephor");
+  if (response.status >= 400) throw apiError(response, json);
+  const isEmpty = response.status === 204 && text === "";
+  if ((json === undefined && !isEmpty) || response.status >= 300) throw new ConnectionError("not_ephor");
   return { status: response.status, headers: response.headers, json };
 }
 
@@ -61,7 +62,7 @@ export async function callAnyStatus(base: string, request: WireRequest): Promise
   const response = await send(base, request, AbortSignal.timeout(request.timeoutMs ?? LIMITS.timeoutMs));
   const json = parse(await readText(response));
   // A server that starts, or a proxy in front of one that is away, has no body for us.
-  if (json === undefined && response.status >= 500) throw apiError(response.status, json);
+  if (json === undefined && response.status >= 500) throw apiError(response, json);
   if (json === undefined) throw new ConnectionError("not_ephor");
   return { status: response.status, headers: response.headers, json };
 }
@@ -76,7 +77,7 @@ export async function* callLines(base: string, request: WireRequest): AsyncGener
   const patience = new AbortController();
   const timer = setTimeout(() => patience.abort(), request.timeoutMs ?? LIMITS.timeoutMs);
   const response = await send(base, request, patience.signal).finally(() => clearTimeout(timer));
-  if (response.status >= 400) throw apiError(response.status, parse(await readText(response)));
+  if (response.status >= 400) throw apiError(response, parse(await readText(response)));
   const decoder = new TextDecoder("utf-8", { fatal: true });
   let rest = "";
   try {
@@ -164,8 +165,10 @@ function parse(text: string): unknown {
   }
 }
 
-function apiError(status: number, json: unknown): ApiError {
+function apiError({ status, headers }: Response, json: unknown): ApiError {
   const body = isRecord(json) ? json : {};
+  // Seconds; the form with a date is for proxies that nobody puts in front of a token service.
+  const retryAfter = headers.get("retry-after") ?? "";
   const code = word(body["error"]) ?? word(body["code"]) ?? `http_${status}`;
   return new ApiError({
     status,
@@ -173,7 +176,16 @@ function apiError(status: number, json: unknown): ApiError {
     detail: words(body["error_description"]) ?? words(body["detail"]) ?? words(body["title"]),
     entries: entriesOf(body["errors"]),
     requestId: words(body["request_id"]),
+    ...(/^\d{1,6}$/.test(retryAfter) && { retryAfterSeconds: Number(retryAfter) }),
+    dpopNonce: headers.get("dpop-nonce") ?? undefined,
+    approval: approvalOf(body),
   });
+}
+
+function approvalOf(body: Record<string, unknown>): ApprovalFacts | undefined {
+  const { approval_id: id, approval_uri: uri, interval } = body;
+  if (typeof id !== "string") return undefined;
+  return { id, uri: words(uri), intervalSeconds: typeof interval === "number" ? interval : undefined };
 }
 
 function entriesOf(value: unknown): ApiErrorEntry[] {

@@ -59,18 +59,21 @@ async function token(audience: string, claims: JWTPayload = {}): Promise<string>
 test("the keyless example: a token of ours takes up the role, nothing is signed with a key of AWS", async (t) => {
   const sts = await startKeyless(t);
   const audiences: string[] = [];
+  const claimed: unknown[] = [];
   const order = awsOrder(settingsOf("aws-keyless", sts.url), {
     policies: ["upload"],
     secrets: new Map(),
-    webIdentity: async (audience) => {
+    webIdentity: async (audience, claims) => {
       audiences.push(audience);
-      return await token(audience);
+      claimed.push(claims);
+      return await token(audience, claims);
     },
   });
   assert.deepEqual(provider.secrets(order.settings), []);
   const { credential, marks } = await provider.mint(order, never);
 
   assert.deepEqual(audiences, [AUDIENCE]);
+  assert.deepEqual(claimed, [webIdentityTags(LEASE)]);
   const [call] = sts.calls;
   assert.equal(call?.action, "AssumeRoleWithWebIdentity");
   assert.equal(call?.headers.authorization, undefined);

@@ -1,0 +1,49 @@
+import type { Db } from "../db/database.ts";
+import type { Outstanding } from "./outstanding.ts";
+
+/** How kills reach this replica: read by position, whether they were announced or not. */
+export interface Heed {
+  /**
+   * Reads the kills that came since the last time, drops what they cover, and says so to whoever waits for it.
+   *
+   * @param epoch one that is known to be there; nothing is read where it was seen already
+   * @throws {DatabaseUnreachableError} and then nothing was acknowledged
+   */
+  catchUp(epoch?: number): Promise<void>;
+}
+
+/**
+ * @param deps.replica whose row in `ephor.replicas` acknowledges
+ */
+export function createHeed(deps: { db: Db; replica: string; outstanding: Outstanding }): Heed {
+  const { replica, outstanding } = deps;
+  const connection = deps.db.dedicated("heed", { beats: true });
+  let seen: number | undefined;
+  let last: Promise<void> = Promise.resolve();
+
+  async function read(epoch: number | undefined): Promise<void> {
+    if (epoch !== undefined && seen !== undefined && epoch <= seen) return;
+    // One statement, one snapshot: no kill up to that epoch is missing.
+    const [row] = await connection.call<{ epoch: number; keys: Record<string, number> }>(
+      "kills since",
+      `select g.epoch, coalesce((select jsonb_object_agg(d.key, d.position) from ephor.dead_keys d where d.position > $1), '{}') as keys
+       from ephor.gate g where g.id = 1`,
+      // What was killed before this replica's first look was killed before its first release.
+      [seen ?? Number.MAX_SAFE_INTEGER],
+    );
+    if (!row) return;
+    // INVARIANT: dropped before it is acknowledged.
+    const positions = new Map(Object.entries(row.keys));
+    if (positions.size > 0) outstanding.struck(positions);
+    seen = row.epoch;
+    await connection.call("heard", "select ephor.heard($1, $2)", [replica, row.epoch]);
+  }
+
+  return {
+    catchUp(epoch) {
+      const turn = last.then(() => read(epoch));
+      last = turn.catch(() => {});
+      return turn;
+    },
+  };
+}
