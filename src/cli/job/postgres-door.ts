@@ -5,6 +5,7 @@ import type { Duplex } from "node:stream";
 import { connect as connectTls } from "node:tls";
 import type { Vended } from "../../sdk/client/vend.ts";
 import { member, optionalMember } from "../credential/members.ts";
+import { CliFailure } from "../exit-code.ts";
 import {
   authenticate,
   CANCEL_REQUEST,
@@ -16,7 +17,9 @@ import {
   readStartup,
   SSL_REQUEST,
   startupMessage,
+  type Startup,
 } from "./postgres-wire.ts";
+import { ScramError } from "./scram.ts";
 
 /** libpq finds a server's socket by the port; any port does. */
 const PORT = 5432;
@@ -55,7 +58,8 @@ export async function openPostgresDoor(o: {
     client.once("close", () => open.delete(client));
     client.on("error", () => client.destroy());
     serve(client, o.current).catch((error: unknown) => {
-      if (!(error instanceof PostgresWireError)) o.failed(o.resource, error);
+      // Whoever connects and says nothing, or no word of the protocol, is no fault of the upstream's.
+      if (!(error instanceof PostgresWireError && error.isClient)) o.failed(o.resource, told(error));
       if (client.writable) client.end(fatal("08006", "ephor could not open this session; ephor run has said why"));
     });
   });
@@ -73,13 +77,25 @@ export async function openPostgresDoor(o: {
   };
 }
 
+/** What went wrong at the upstream, for the person who started the command. */
+function told(error: unknown): unknown {
+  if (error instanceof ScramError)
+    return new CliFailure(
+      "the database did not prove that it knows the role's password: it lets people in without one, or the password is not stored as SCRAM-SHA-256",
+      { cause: error },
+    );
+  if (error instanceof PostgresWireError)
+    return new CliFailure(`the database does not speak with us as the resource says (${error.message})`, {
+      cause: error,
+    });
+  const { code } = error as { code?: unknown };
+  return typeof code === "string"
+    ? new CliFailure(`the database cannot be reached (${code})`, { cause: error })
+    : error;
+}
+
 async function serve(client: Socket, current: () => Promise<Vended>): Promise<void> {
-  let startup = await readStartup(client);
-  while (startup.code === SSL_REQUEST || startup.code === GSS_REQUEST) {
-    // No encryption inside this machine; the upstream's is ours to see to.
-    client.write("N");
-    startup = await readStartup(client);
-  }
+  const startup = await startupOf(client);
   const vended = await current();
   const upstream = await reach(vended);
   // INVARIANT: whichever side goes, both go.
@@ -103,6 +119,21 @@ async function serve(client: Socket, current: () => Promise<Vended>): Promise<vo
   await new Promise((resolve) => setImmediate(resolve));
   client.pipe(upstream);
   upstream.pipe(client);
+}
+
+/** What the client wants. @throws {PostgresWireError} its own fault */
+async function startupOf(client: Socket): Promise<Startup> {
+  try {
+    let startup = await readStartup(client);
+    while (startup.code === SSL_REQUEST || startup.code === GSS_REQUEST) {
+      // No encryption inside this machine; the upstream's is ours to see to.
+      client.write("N");
+      startup = await readStartup(client);
+    }
+    return startup;
+  } catch (error) {
+    throw error instanceof PostgresWireError ? new PostgresWireError(error.message, true) : error;
+  }
 }
 
 /** Connects, with TLS where the resource says so; `verify-full` checks the certificate's name. */

@@ -4,6 +4,13 @@ import { ScramError, createScramClient } from "./scram.ts";
 /** The other side of a connection does not speak PostgreSQL's protocol as we need it, or is gone. */
 export class PostgresWireError extends Error {
   override readonly name = "PostgresWireError";
+  /** Whether it was the local client, not the upstream. */
+  readonly isClient: boolean;
+
+  constructor(what: string, isClient = false) {
+    super(what);
+    this.isClient = isClient;
+  }
 }
 
 /** Longest message before a session has begun, in bytes: start-up parameters, or an error with its hint. */

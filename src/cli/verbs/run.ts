@@ -78,6 +78,12 @@ async function begin(context: CliContext, options: RunOptions): Promise<Job> {
   const span = options.for === undefined ? LONG_SECONDS : readSpan(options.for, "--for");
   const deadline = Math.floor(nowSeconds()) + span;
   const task = await openTask(url, await prove(), { ...wanted, deadline }).catch(async (error: unknown) => {
+    if (error instanceof ApiError && error.status === 401)
+      throw new CliFailure(
+        "the server does not take this agent's proof: it is unknown there, suspended, killed, or for another server; " +
+          "ephor audit --decision refused says which",
+        { exitCode: EXIT.unauthenticated, cause: error },
+      );
     // Nobody asked for that long: a server that allows less decides.
     if (options.for !== undefined || !(error instanceof ApiError) || error.status !== 400) throw error;
     return await openTask(url, await prove(), wanted);
