@@ -103,23 +103,22 @@ async function look({ r, chance, history, until, serving }: Soak): Promise<void>
   }
 }
 
-/** Kills an agent, lets it be dead for a while, and restores it. */
+/** Kills an agent, lets it be dead for a while, and restores it; at the replica that nobody harms. */
 async function strike({ r, chance, history, until, serving }: Soak): Promise<void> {
+  const unharmed = serving[0] as Replica;
   while (performance.now() < until) {
     await pause(200 + chance.below(600));
     const agent = chance.of(AGENTS);
     const calledAt = performance.now();
     const order = { agent, reason: "soak" };
-    const killed = await within(KILL_PATIENCE_MS, r.operator(chance.of(serving), "POST", "/v1/kill", order));
+    const killed = await within(KILL_PATIENCE_MS, r.operator(unharmed, "POST", "/v1/kill", order));
     const answeredAt = performance.now();
     const isAnswered = killed?.status === 200;
     await pause(100 + chance.below(400));
     const restoredFrom = performance.now();
     if (isAnswered) history.kills.push({ agent, calledAt, answeredAt, deadUntil: restoredFrom });
     // Whatever came of it: the agent lives again before the next one.
-    while (
-      (await within(KILL_PATIENCE_MS, r.operator(chance.of(serving), "POST", "/v1/restore", order)))?.status !== 200
-    )
+    while ((await within(KILL_PATIENCE_MS, r.operator(unharmed, "POST", "/v1/restore", order)))?.status !== 200)
       await pause(100);
   }
 }
