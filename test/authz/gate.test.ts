@@ -267,3 +267,40 @@ test("INV-09 a kill waits for the release in flight, and the release after it is
     }
   }
 });
+
+test("a lease is written with its decision, released in the same step as the second, and never once a worker took it", async (t) => {
+  const { gate, admin } = await gateOn(t);
+  const intent = (id: string, over?: Pick<Ask, "kill">): Ask => {
+    const { newHop: _hop, ...rest } = ask();
+    const { txn } = rest.newTask as NonNullable<Ask["newTask"]>;
+    const facts = { id, resource: "orders-db", provider: "static", facts: {}, settings: {}, txn, node: txn };
+    const times = { created_at: START, ends_at: START + 45, next_try_at_ms: (START + 60) * 1_000 };
+    return { ...rest, ...over, newLease: { ...facts, ...times, agent: "triage-bot" } };
+  };
+  const release = (id: string): Ask => {
+    const { newTask: _task, newNode: _node, newHop: _hop, ...rest } = ask();
+    const marks = [{ kind: "aws_access_key_id", value: `AKIA${id}` }];
+    return { ...rest, leaseRelease: { id, upstream_expires_at: START + 900, marks } };
+  };
+  const statusOf = async (id: string): Promise<unknown> =>
+    (await admin<{ status: string }>("select status from ephor.leases where id = $1", [id]))[0]?.status;
+  assert.equal((await gate.submit(intent("lease_a"))).outcome, "granted");
+  assert.equal((await gate.submit(intent("lease_b"))).outcome, "granted");
+  assert.deepEqual([await statusOf("lease_a"), await statusOf("lease_b")], ["intent", "intent"]);
+  await admin("update ephor.leases set status = 'ending' where id = 'lease_b'");
+  const [good, taken, unknown] = await Promise.all(
+    ["lease_a", "lease_b", "lease_c"].map((id) => gate.submit(release(id))),
+  );
+  assert.deepEqual([good?.outcome, taken?.outcome, unknown?.outcome], ["granted", "lease_taken", "lease_taken"]);
+  assert.deepEqual([await statusOf("lease_a"), await statusOf("lease_b")], ["live", "ending"]);
+  assert.deepEqual(await admin("select value, lease from ephor.lease_marks"), [
+    { value: "AKIAlease_a", lease: "lease_a" },
+  ]);
+  const [event] = await admin("select decision, reason from ephor.events where id = $1", [taken?.eventId]);
+  assert.deepEqual(event, { decision: "refused", reason: "lease_taken" });
+  // Released once: the second time it is nobody's intent any more.
+  assert.equal((await gate.submit(release("lease_a"))).outcome, "lease_taken");
+  await admin("insert into ephor.dead_keys (key, position, active, kill_id) values ('agent:bad-bot', 9, true, 'k')");
+  const killed = await gate.submit(intent("lease_d", { kill: { keys: ["agent:bad-bot"], epochs: [null] } }));
+  assert.deepEqual([killed.outcome, await statusOf("lease_d")], ["killed", undefined]);
+});
