@@ -14,9 +14,8 @@ import type { Issuer } from "../core/trust/model.ts";
 import type { VerifiedClaims } from "../core/trust/subject.ts";
 import type { EpochSeconds } from "../core/time.ts";
 import { readConfirmation } from "./confirmation.ts";
-import { findIssuer } from "./find-issuer.ts";
 import { LIMITS } from "./limits.ts";
-import { checkStillTrusted, readAuthTime, tokenKey, type VerifyDeps } from "./verify.ts";
+import { readAuthTime, standingIssuer, tokenKey, type VerifyDeps } from "./verify.ts";
 
 /** An identity assertion of a company's IdP: this person, through this agent. */
 export interface VerifiedIdJag {
@@ -49,12 +48,13 @@ export interface VerifiedIdJag {
 export async function verifyIdJag(deps: VerifyDeps, token: string, agentName: string): Promise<VerifiedIdJag> {
   const jws = readJws(token, { maxBytes: OUTSIDE_TOKEN_MAX_BYTES });
   checkTyp(jws.header.typ, [ID_JAG_TYP]);
-  const issuer = findIssuer(deps.trust(), jws.payload, deps.issuerUrl);
-  if (issuer.identifies !== "humans") throw new RefusedToken({ reason: "subject_not_human", issuer: issuer.name });
-  if (issuer.algorithms?.includes(jws.header.alg) === false)
-    throw new RefusedToken({ reason: "token_alg", issuer: issuer.name });
-  await deps.checkSignature(token, jws, issuer);
-  checkStillTrusted(deps.trust(), issuer);
+  const issuer = await standingIssuer(deps, jws, (candidate) => {
+    if (candidate.identifies !== "humans")
+      throw new RefusedToken({ reason: "subject_not_human", issuer: candidate.name });
+    if (candidate.algorithms?.includes(jws.header.alg) === false)
+      throw new RefusedToken({ reason: "token_alg", issuer: candidate.name });
+    return deps.checkSignature(token, jws, candidate);
+  });
   return judge(jws, { issuer, agentName, now: deps.clock.now(), issuerUrl: deps.issuerUrl });
 }
 

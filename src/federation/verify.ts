@@ -23,6 +23,9 @@ import { LIMITS } from "./limits.ts";
 import type { SignatureCheck } from "./signature.ts";
 import { checkTokenType } from "./token-type.ts";
 
+/** How often a token is judged whose issuer's entry is edited under it. */
+const JUDGEMENTS = 3;
+
 /** What a token is presented as. Everything but a subject must be a workload. */
 export type TokenUse = "subject" | "actor" | "client" | "assertion";
 
@@ -87,13 +90,36 @@ export async function verifyOutsideToken(
   options: VerifyOptions,
 ): Promise<VerifiedToken> {
   const jws = readJws(token, { maxBytes: OUTSIDE_TOKEN_MAX_BYTES });
-  const issuer = findIssuer(deps.trust(), jws.payload, deps.issuerUrl);
-  checkUse(issuer, options.use);
-  const profile = profileOf(issuer, jws.payload);
-  checkHeader(token, jws, { issuer, profile, options });
-  await deps.checkSignature(token, jws, issuer);
-  checkStillTrusted(deps.trust(), issuer);
-  return judgeClaims(jws, { issuer, profile, now: deps.clock.now(), options });
+  const issuer = await standingIssuer(deps, jws, (candidate) => {
+    checkUse(candidate, options.use);
+    checkHeader(token, jws, { issuer: candidate, profile: profileOf(candidate, jws.payload), options });
+    return deps.checkSignature(token, jws, candidate);
+  });
+  return judgeClaims(jws, { issuer, profile: profileOf(issuer, jws.payload), now: deps.clock.now(), options });
+}
+
+/**
+ * The issuer's entry that a token's signature was checked by, and that stands. Where the entry was edited while keys were
+ * fetched, it is asked again by the new one: an edit of a trust file must not refuse the calls that are under way.
+ *
+ * @throws {RefusedToken} `token_issuer_unknown`; `token_issuer_disabled` where it was removed meanwhile, or edited each time
+ */
+export async function standingIssuer(
+  deps: Pick<VerifyDeps, "trust" | "issuerUrl">,
+  { payload }: StrictJws,
+  check: (issuer: Issuer) => Promise<void>,
+): Promise<Issuer> {
+  for (let left = JUDGEMENTS; ; left--) {
+    const issuer = findIssuer(deps.trust(), payload, deps.issuerUrl);
+    const now = (): Issuer | undefined => deps.trust().issuerByName(issuer.name);
+    try {
+      await check(issuer);
+    } catch (error) {
+      if (now() === issuer) throw error;
+    }
+    if (now() === issuer) return issuer;
+    if (left === 1 || now() === undefined) checkStillTrusted(deps.trust(), issuer);
+  }
 }
 
 /** A person cannot be an actor, a client or a workload's assertion. */
@@ -124,7 +150,7 @@ function checkHeader(
 }
 
 /**
- * While keys were fetched the issuer may have been removed or changed: then this judgement is void.
+ * Once its issuer was removed or changed, a judgement is void.
  *
  * @throws {RefusedToken} `token_issuer_disabled`
  */

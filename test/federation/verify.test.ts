@@ -51,6 +51,22 @@ test("A-OIDC-02 a token of an issuer that was removed a moment ago is refused, a
   await refusedFor(underWay, "token_issuer_disabled");
 });
 
+test("a token whose issuer's entry is edited while its keys are fetched is judged by the entry as it is then", async (t) => {
+  const { federation, now, put } = openFederation(t, { issuers: [issuerEntry(ci)] });
+  const token = ci.mint({ aud: OUR_ISSUER }, { now: now() });
+  const underWay = federation.verify(token, SUBJECT);
+  put({ issuers: [issuerEntry(ci, { maxTokenAgeSeconds: 3_600 })] });
+  assert.equal((await underWay).issuer.maxTokenAgeSeconds, 3_600);
+
+  put({ issuers: [issuerEntry(ci, { algorithms: ["ES256"] })] });
+  const refused = federation.verify(token, SUBJECT);
+  await refusedFor(refused, "token_alg");
+  put({ issuers: [issuerEntry(ci)] });
+  const nowRefused = federation.verify(token, SUBJECT);
+  put({ issuers: [issuerEntry(ci, { algorithms: ["ES256"] })] });
+  await refusedFor(nowRefused, "token_alg");
+});
+
 test("A-OIDC-03 a key id that two issuers share never lends one the other's key, in either order", async (t) => {
   const a = await startIssuer(t, { algorithms: ["ES256"], kid: "k1" });
   const b = await startIssuer(t, { algorithms: ["ES256"], kid: "k1" });
