@@ -55,6 +55,10 @@ export interface Config {
   readonly tokens: { readonly ttlSeconds: number };
   /** A listener of its own for `/metrics`; null means that `/metrics` answers loopback only. */
   readonly metrics: ListenAddress | null;
+  /** Seconds from one canary to the next, which measures how fast kills are; null: there is none. */
+  readonly canarySeconds: number | null;
+  /** Absolute paths of the programs that `mcp: {command: […]}` may name; none: no local server is started. */
+  readonly stdio: { readonly allow: readonly string[] };
   /** Where it is set, transaction tokens are served. */
   readonly trustDomain: string | null;
   readonly keys: { readonly algorithm: SigningAlgorithm; readonly rotateEverySeconds: number };
@@ -87,6 +91,8 @@ export interface ConfigInput {
 const DEFAULT_LISTEN: ListenAddress = { host: "127.0.0.1", port: 8460 };
 const DEFAULT_DATA = "ephor-data";
 const DEFAULT_TASK_SECONDS = 3_600;
+/** Often enough that an alert on a silent canary needs a minute (CONTRACT §6). */
+const DEFAULT_CANARY_SECONDS = 10;
 const DEFAULT_MAX_TASK_SECONDS = 12 * 3_600;
 /** A month: long enough that caches of the JWKS never matter, short enough that a rotation is routine. */
 const DEFAULT_ROTATE_SECONDS = 30 * 86_400;
@@ -143,6 +149,8 @@ function assemble(given: Resolved, around: Surroundings & { workingDirectory: st
     },
     tokens: { ttlSeconds: given.get("tokensTtl") ?? DEFAULT_LIFETIME_SECONDS },
     metrics: given.get("metrics") ?? null,
+    canarySeconds: given.has("canary") ? (given.get("canary") ?? null) : DEFAULT_CANARY_SECONDS,
+    stdio: { allow: given.get("stdioAllow") ?? [] },
     trustDomain: given.get("trustDomain") ?? null,
     keys: {
       algorithm: given.get("keysAlgorithm") ?? "ES256",

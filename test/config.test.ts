@@ -75,6 +75,12 @@ describe("configuration", () => {
     assert.equal(config.tokens.ttlSeconds, 45);
     assert.equal(config.keys.algorithm, "ES256");
     assert.equal(config.workers, 1);
+    assert.equal(config.canarySeconds, 10);
+  });
+
+  it("takes a period of the canary, or off", () => {
+    assert.equal(load({ yaml: "canary: 30s\n" }).canarySeconds, 30);
+    assert.equal(load({ env: { EPHOR_CANARY: "off" } }).canarySeconds, null);
   });
 
   it("reads every key of the contract's example", () => {
@@ -199,6 +205,8 @@ describe("INV-30 A-OPS-09 the start is refused", () => {
     ["metrics on the port of the service", { yaml: "metrics: 127.0.0.1:8460\n" }, { key: "metrics", line: 1 }],
     ["an unknown algorithm", { yaml: "keys: {algorithm: HS256}\n" }, { key: "keys.algorithm", line: 1 }],
     ["no workers", { yaml: "workers: 0\n" }, { key: "workers", line: 1 }],
+    ["a canary by a word that is none", { yaml: "canary: never\n" }, { key: "canary", line: 1 }],
+    ["a canary every 0 s", { yaml: "canary: 0s\n" }, { key: "canary", line: 1 }],
     ["a number in another notation", { yaml: "workers: 0x10\n" }, { key: "workers", line: 1 }],
     ["a kek of an unknown kind", { yaml: "kek: plain:abc\n" }, { key: "kek", line: 1 }],
     ["a database that is none of ours", { env: { DATABASE_URL: "mysql://a:b@c/d" } }, { key: "DATABASE_URL" }],

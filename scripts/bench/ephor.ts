@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { startEmbedded, type Embedded } from "../../src/db/embedded.ts";
 import type { Cores } from "./cores.ts";
+import { bringCrowd, type Crowd } from "./crowd.ts";
 import { startProcess, type Started } from "./processes.ts";
 import type { BenchKey } from "./tokens.ts";
 
@@ -21,6 +22,9 @@ export const INTROSPECTOR = { id: "billing", secret: randomBytes(32).toString("b
 export const VENDED = "crm-key";
 export const VENDED_VALUE = randomBytes(24).toString("base64url");
 
+/** A resource behind the proxy. */
+export const PROXIED = "echo";
+
 /** Enough that no lookup is by luck. */
 const AGENTS = 200;
 
@@ -32,6 +36,8 @@ export const SUBJECTS: readonly string[] = Array.from(
 
 /** A running Ephor and its database. */
 export interface Ephor {
+  /** Seconds from the process's start until it listened. */
+  readonly startSeconds: number;
   readonly issuer: string;
   readonly pid: number;
   readonly postmaster: number;
@@ -62,15 +68,18 @@ export async function startEphor(o: {
   cores: Cores;
   keys: readonly BenchKey[];
   node: readonly string[];
+  /** Whom it knows beside the usual agents, and what was killed. */
+  crowd?: Crowd;
+  /** Address of the MCP server behind its proxy. */
+  mcp?: string | undefined;
 }): Promise<Ephor> {
   await mkdir(o.folder, { recursive: true });
   const database = await startEmbedded({ dataDirectory: join(o.folder, "postgres"), durable: true });
   const issuer = `http://127.0.0.1:${o.port}`;
   const trust = join(o.folder, "trust.yaml");
-  await writeFile(trust, trustFile(issuer, o.keys));
-  let server: Started;
-  try {
-    server = await startProcess("./ephor-process.mjs", {
+  await writeFile(trust, trustFile(issuer, o.keys, o.mcp));
+  const start = (): Promise<Started> =>
+    startProcess("./ephor-process.mjs", {
       run: o.cores.server,
       node: o.node,
       order: { build: BUILD },
@@ -82,12 +91,23 @@ export async function startEphor(o: {
         DATABASE_URL: database.adminUrl,
       },
     });
+  let server: Started;
+  let began = performance.now();
+  try {
+    server = await start();
+    if (o.crowd !== undefined) {
+      await server.stop();
+      await bringCrowd(database.adminUrl, o.crowd);
+      began = performance.now();
+      server = await start();
+    }
   } catch (error) {
     await database.stop();
     throw error;
   }
+  const startSeconds = (performance.now() - began) / 1_000;
   await sealVended(issuer, join(o.folder, "data"));
-  return { issuer, pid: server.pid, postmaster: database.pid, stop: () => stopBoth(server, database) };
+  return { issuer, startSeconds, pid: server.pid, postmaster: database.pid, stop: () => stopBoth(server, database) };
 }
 
 async function sealVended(issuer: string, data: string): Promise<void> {
@@ -106,7 +126,7 @@ async function stopBoth(server: Started, database: Embedded): Promise<void> {
 }
 
 /** JSON is YAML. */
-function trustFile(audience: string, keys: readonly BenchKey[]): string {
+function trustFile(audience: string, keys: readonly BenchKey[], mcp: string | undefined): string {
   const agents = SUBJECTS.map(
     (sub, i) => [`bot-${i}`, { owner: "dana@bench.example", trust: [{ issuer: "ci", claims: { sub } }] }] as const,
   );
@@ -120,10 +140,18 @@ function trustFile(audience: string, keys: readonly BenchKey[]): string {
         introspection: { secret_hash: `sha256:${createHash("sha256").update(INTROSPECTOR.secret).digest("hex")}` },
       },
       [VENDED]: { credential: { static: { secret: VENDED, disclose: true } } },
+      ...(mcp !== undefined && {
+        [PROXIED]: {
+          mcp,
+          limits: { concurrent: 1000 },
+          inject: { header: "authorization", value: `Bearer {secret:${VENDED}}` },
+        },
+      }),
     },
     grants: [
       ...agents.map(([agent]) => ({ agent, resource: "billing", actions: ["read_invoice"] })),
       { agent: agents[0]?.[0], resource: VENDED, actions: ["vend"], residual: "unlimited" },
+      ...(mcp !== undefined ? [{ agent: agents[0]?.[0], resource: PROXIED, actions: ["echo"] }] : []),
     ],
   });
 }

@@ -3,6 +3,7 @@
  *
  *   npm run bench                       five rounds of five seconds a side and case
  *   npm run bench -- --quick            two rounds of two seconds
+ *   npm run bench -- --case crowd       the same work with and without a million agents and 100,000 kills
  *   npm run bench -- --rounds 9 --seconds 10 --connections 32 --case introspection --json
  *   npm run bench -- --profile DIR      the server writes a CPU profile to DIR; numbers are then worse
  */
@@ -12,15 +13,19 @@ import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { cpuMicroseconds, machineMicroseconds, pinOurselves, postgresProcesses, type Cores } from "./cores.ts";
+import { crowdSubjects, residentMb } from "./crowd.ts";
 import { buildEphor, startEphor, type Ephor } from "./ephor.ts";
-import { askProcess, startProcess } from "./processes.ts";
+import { askProcess, startProcess, type Started } from "./processes.ts";
 import { printReport, type CaseResult, type Measured } from "./report.ts";
 import {
+  bareProxy,
   clientCredentials,
+  crowdedExchange,
   exchange,
   introspection,
   peerIntrospection,
   peerOrder,
+  proxiedCall,
   reExchange,
   type Peer,
   vending,
@@ -47,9 +52,21 @@ interface Case {
 interface Bench {
   readonly ephor: Ephor;
   readonly peer: Peer;
+  /** Another Ephor, with a crowd; where its case is wanted. */
+  readonly crowded: Ephor | undefined;
+  /** A proxy that only relays, where its case is wanted. */
+  readonly bare: (Started & { readonly url: string }) | undefined;
   readonly cores: Cores;
   readonly settings: Settings;
 }
+
+/** Asked before this process is put on one core, for it would say one from then on. */
+const MACHINE_CORES = availableParallelism();
+
+/** What the case of that name has in its database. */
+const CROWD_CASE = "crowd";
+const PROXY_CASE = "proxy";
+const CROWD = { agents: 1_000_000, kills: 100_000 };
 
 /** More than either side has ever done in a second, for the first round; later ones know better. */
 const FIRST_GUESS_PER_SECOND = 8_000;
@@ -86,24 +103,34 @@ async function main(): Promise<number> {
   say(`Building Ephor; ${cores.words}.`);
   buildEphor();
   const keys = { rsa: benchKey("RS256"), ec: benchKey("ES256"), peer: benchKey("ES256"), client: benchKey("ES256") };
-  const [ephorPort, peerPort] = await freePorts();
-  await mkdir(join(folder, "vend"));
+  const [ephorPort, peerPort, crowdedPort, upstreamPort, barePort] = await freePorts();
+  for (const name of ["vend", "plain"]) await mkdir(join(folder, name));
   const node = values.profile === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${values.profile}`];
-  const ephor = await startEphor({
-    port: ephorPort,
-    folder: join(folder, "ephor"),
-    cores,
-    keys: [keys.rsa, keys.ec],
-    node,
-  });
+  const all = { cores, keys: [keys.rsa, keys.ec], node };
+  const upstream = `http://127.0.0.1:${upstreamPort}`;
+  const mcp = isWanted(PROXY_CASE) ? `${upstream}/mcp` : undefined;
+  const ephor = await startEphor({ ...all, port: ephorPort, folder: join(folder, "ephor"), mcp });
+  const beside: Started[] = [];
+  let crowded: Ephor | undefined;
   try {
+    crowded = isWanted(CROWD_CASE) ? await startCrowded({ ...all, port: crowdedPort, folder }, ephor) : undefined;
+    let bare: Bench["bare"];
+    if (mcp !== undefined) {
+      const order = { kind: "upstream", port: upstreamPort };
+      // Beside the load generator: it costs both sides the same.
+      beside.push(await startProcess("./proxy-processes.mjs", { run: [], order }));
+      const relay = { kind: "bare", port: barePort, upstream };
+      const started = await startProcess("./proxy-processes.mjs", { run: cores.server, order: relay });
+      beside.push(started);
+      bare = { ...started, url: `http://127.0.0.1:${barePort}` };
+    }
     const peerProcess = await startProcess("./peer-process.mjs", {
       run: cores.server,
       order: peerOrder(peerPort, { signing: keys.peer, client: keys.client }),
     });
     try {
       const peer: Peer = { issuer: `http://127.0.0.1:${peerPort}`, clientKey: keys.client, process: peerProcess };
-      const bench: Bench = { ephor, peer, cores, settings };
+      const bench: Bench = { ephor, peer, crowded, bare, cores, settings };
       const results: CaseResult[] = [];
       for (const one of casesOf(bench, keys, folder)) results.push(await runCase(bench, one));
       printReport(results, { settings, cores, json: values.json });
@@ -112,12 +139,27 @@ async function main(): Promise<number> {
       await peerProcess.stop();
     }
   } finally {
+    for (const one of beside) await one.stop();
+    await crowded?.stop();
     await ephor.stop();
     await rm(folder, { recursive: true, force: true });
   }
 }
 
-function casesOf({ ephor, peer, cores }: Bench, keys: { rsa: BenchKey; ec: BenchKey }, folder: string): Case[] {
+/** Starts the one with a crowd, and tells what that takes. */
+async function startCrowded(o: Parameters<typeof startEphor>[0], plain: Ephor): Promise<Ephor> {
+  say(`Bringing ${CROWD.agents} agents and ${CROWD.kills} kills into another database.`);
+  const crowded = await startEphor({ ...o, folder: join(o.folder, "crowded"), crowd: CROWD });
+  const of = ({ startSeconds, pid }: Ephor): string => `${startSeconds.toFixed(1)} s and ${residentMb(pid) ?? "?"} MB`;
+  say(`A start with them takes ${of(crowded)} of memory; one without ${of(plain)}.`);
+  return crowded;
+}
+
+function casesOf(
+  { ephor, peer, crowded, bare, cores }: Bench,
+  keys: { rsa: BenchKey; ec: BenchKey },
+  folder: string,
+): Case[] {
   const at = { folder, run: cores.both };
   const same = clientCredentials(peer, at);
   const all: Case[] = [
@@ -145,7 +187,28 @@ function casesOf({ ephor, peer, cores }: Bench, keys: { rsa: BenchKey; ec: Bench
       peer: exchange(ephor, keys.rsa, { ...at, folder: join(folder, "vend") }),
     },
   ];
-  return values.case === undefined ? all : all.filter((one) => values.case?.includes(one.name));
+  if (bare !== undefined)
+    all.push({
+      name: PROXY_CASE,
+      title: "MCP call through the proxy (peer: a bare reverse proxy)",
+      aim: 0.5,
+      ephor: proxiedCall(ephor, keys.ec, at),
+      peer: bareProxy(bare.url, at),
+    });
+  if (crowded !== undefined)
+    all.push({
+      name: CROWD_CASE,
+      title: `exchange among ${CROWD.agents} agents and ${CROWD.kills} kills (peer: among 200 and none)`,
+      aim: 0.9,
+      ephor: crowdedExchange(crowded, keys.rsa, { ...at, subjects: crowdSubjects(CROWD) }),
+      peer: exchange(ephor, keys.rsa, { ...at, folder: join(folder, "plain") }),
+    });
+  return all.filter(({ name }) => isWanted(name));
+}
+
+/** Without names all, but the crowd takes minutes to bring. */
+function isWanted(name: string): boolean {
+  return values.case === undefined ? name !== CROWD_CASE || !values.quick : values.case.includes(name);
 }
 
 async function runCase(bench: Bench, one: Case): Promise<CaseResult> {
@@ -193,8 +256,9 @@ interface LoadAnswer {
 
 async function runRound(bench: Bench, side: Side, o: { seconds: number; count: number }): Promise<Measured> {
   const round = await side.prepare(o.count);
-  const server = side.server === "ephor" ? bench.ephor.pid : bench.peer.process.pid;
-  const database = side.server === "ephor" ? postgresProcesses(bench.ephor.postmaster) : [];
+  const measured = { ephor: bench.ephor, crowded: bench.crowded, bare: undefined, peer: undefined }[side.server];
+  const server = measured?.pid ?? (side.server === "bare" ? bench.bare?.pid : undefined) ?? bench.peer.process.pid;
+  const database = measured === undefined ? [] : postgresProcesses(measured.postmaster);
   const before = {
     server: cpuMicroseconds([server]),
     database: cpuMicroseconds(database),
@@ -220,13 +284,13 @@ async function runRound(bench: Bench, side: Side, o: { seconds: number; count: n
     p99Ms: load.p99Ms,
     serverMicroseconds: used.server / load.good,
     databaseMicroseconds: used.database / load.good,
-    othersShare: Math.max(0, others) / ((performance.now() - before.atMs) * 1_000 * availableParallelism()),
+    othersShare: Math.max(0, others) / ((performance.now() - before.atMs) * 1_000 * MACHINE_CORES),
     failures: load.failures,
   };
 }
 
-async function freePorts(): Promise<[number, number]> {
-  const servers = [createServer(), createServer()];
+async function freePorts(): Promise<readonly [number, number, number, number, number]> {
+  const servers = Array.from({ length: 5 }, () => createServer());
   const ports = await Promise.all(
     servers.map(async (server) => {
       await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
@@ -234,7 +298,8 @@ async function freePorts(): Promise<[number, number]> {
     }),
   );
   await Promise.all(servers.map((server) => new Promise((done) => server.close(done))));
-  return [ports[0] ?? 0, ports[1] ?? 0];
+  const [a = 0, b = 0, c = 0, d = 0, e = 0] = ports;
+  return [a, b, c, d, e];
 }
 
 function say(text: string): void {

@@ -1,6 +1,16 @@
 /** The two sides of every case: what each is sent, and how its answers are told from nonsense. */
 import { createPublicKey, verify, type JsonWebKey } from "node:crypto";
-import { INTROSPECTOR, RESOURCE, SCOPE, SUBJECTS, VENDED, VENDED_VALUE, WORKLOAD_ISSUER, type Ephor } from "./ephor.ts";
+import {
+  INTROSPECTOR,
+  PROXIED,
+  RESOURCE,
+  SCOPE,
+  SUBJECTS,
+  VENDED,
+  VENDED_VALUE,
+  WORKLOAD_ISSUER,
+  type Ephor,
+} from "./ephor.ts";
 import type { Started } from "./processes.ts";
 import { createPool, fixedPool, type BenchKey } from "./tokens.ts";
 
@@ -17,7 +27,7 @@ export interface Round {
 /** One server in one case. */
 export interface Side {
   /** Whose process is measured. */
-  readonly server: "ephor" | "peer";
+  readonly server: "ephor" | "peer" | "crowded" | "bare";
   /** @param count how many requests the round may need */
   prepare(count: number): Promise<Round>;
   /** Told how many were sent. */
@@ -55,6 +65,20 @@ export function exchange(ephor: Ephor, key: BenchKey, at: Workshop): Side {
   const pool = createPool(`workload-${key.kid}`, workload(ephor, key), at);
   return {
     server: "ephor",
+    async prepare(count) {
+      await pool.fill(count);
+      return { url: `${ephor.issuer}/token`, headers: {}, bodies: pool.path, repeat: false };
+    },
+    sent: pool.use,
+    check: (body) => checkToken(ephor, body),
+  };
+}
+
+/** The same at an Ephor with a crowd, by agents all over it. */
+export function crowdedExchange(ephor: Ephor, key: BenchKey, at: Workshop & { subjects: readonly string[] }): Side {
+  const pool = createPool(`crowd-${key.kid}`, { ...workload(ephor, key), subjects: at.subjects }, at);
+  return {
+    server: "crowded",
     async prepare(count) {
       await pool.fill(count);
       return { url: `${ephor.issuer}/token`, headers: {}, bodies: pool.path, repeat: false };
@@ -104,6 +128,57 @@ export function vending(ephor: Ephor, key: BenchKey, at: Workshop): Side {
       if (answer.credential?.value !== VENDED_VALUE) throw new Error("Ephor vended something else");
     },
   };
+}
+
+/** A tools/call of about a kilobyte, as MCP clients of 2025-11-25 send it. */
+const TOOL_CALL = JSON.stringify({
+  jsonrpc: "2.0",
+  id: 1,
+  method: "tools/call",
+  params: { name: "echo", arguments: { text: "y".repeat(900) } },
+});
+const MCP_HEADERS = { "Content-Type": "application/json", Accept: "application/json, text/event-stream" };
+
+/** Ephor's proxy: the token looked up, the call read, decided, recorded, the upstream's credential put in, the outcome noted. */
+export function proxiedCall(ephor: Ephor, key: BenchKey, at: Workshop): Side {
+  const order = { ...EXCHANGE, resource: `${ephor.issuer}/mcp/${PROXIED}`, scope: `${PROXIED}:echo`, ttl: "59" };
+  const pool = createPool(`proxied-${key.kid}`, { ...workload(ephor, key), form: order }, at);
+  return {
+    server: "ephor",
+    async prepare() {
+      await pool.fill(1);
+      const [body = ""] = pool.lines();
+      const token = await post(`${ephor.issuer}/token`, body);
+      return {
+        url: `${ephor.issuer}/mcp/${PROXIED}`,
+        headers: { ...MCP_HEADERS, Authorization: `Bearer ${String(token["access_token"])}` },
+        bodies: await fixedPool("proxied", [TOOL_CALL], at.folder),
+        repeat: true,
+      };
+    },
+    sent: () => pool.use(1),
+    check: checkToolResult,
+  };
+}
+
+/** The same call through a proxy that does nothing but relay. */
+export function bareProxy(url: string, at: Workshop): Side {
+  return {
+    server: "bare",
+    prepare: async () => ({
+      url: `${url}/mcp`,
+      headers: MCP_HEADERS,
+      bodies: await fixedPool("bare", [TOOL_CALL], at.folder),
+      repeat: true,
+    }),
+    sent: async () => {},
+    check: checkToolResult,
+  };
+}
+
+async function checkToolResult(body: string): Promise<void> {
+  const answer = JSON.parse(body) as { result?: { content?: unknown[] } };
+  if (answer.result?.content?.length !== 1) throw new Error(`the call was answered ${body.slice(0, 200)}`);
 }
 
 /** Ephor's introspection of tokens that it issued a moment ago; they live under a minute. */

@@ -1,7 +1,8 @@
 /**
  * `npm run soak`: replicas as processes on one PostgreSQL, agents that ask for tokens on all of them without a pause, kills and
- * restores at random, and faults among them. Afterwards what everybody saw is checked: nothing that a kill covers was released
- * after its answer (INV-07 to 10).
+ * restores at random, and faults among them: replicas paused and shot, database sessions cut, the database stopped fast and
+ * immediately and started again on its folder, a replica's network cut. Each comes in turn, so that a minute sees nearly all.
+ * Afterwards what everybody saw is checked: nothing that a kill covers was released after its answer (INV-07 to 10).
  *
  *   npm run soak                          ten minutes
  *   npm run soak -- --seconds 60 --replicas 3 --seed 7
@@ -10,6 +11,8 @@ import { parseArgs } from "node:util";
 import { replicas, type Replica, type Replicas } from "../../test/support/replicas.ts";
 import { checkHistory, type History } from "./history.ts";
 import { createChance, type Chance } from "./chance.ts";
+import { harm } from "./faults.ts";
+import { layWire } from "./wire.ts";
 
 const AGENTS = ["bot-1", "bot-2", "bot-3", "bot-4"];
 const ATTACKERS_EACH = 2;
@@ -43,24 +46,31 @@ async function main(): Promise<number> {
   try {
     const chance = createChance(Number(values.seed));
     say(`seed ${values.seed}, ${values.seconds} s, ${values.replicas} replicas`);
-    const r = await replicas({ after: (fn) => void cleanups.push(fn) }, { count: Number(values.replicas) });
-    await r.apply(withBots);
+    const cleanup = { after: (fn: () => unknown) => void cleanups.push(fn) };
+    const r = await replicas(cleanup, { count: Number(values.replicas) - 1 });
+    const wire = await layWire(cleanup, r.database.url);
+    say(`the network is cut by ${wire.words}`);
+    await r.start({ env: wire.env, ...(wire.place && { place: wire.place }) });
+    const { keys } = (await (await fetch(r.workloads.jwksUri)).json()) as { keys: unknown[] };
+    await r.apply((usual) => withBots(usual, r.workloads.url, keys));
     const history: History = { tokens: [], refused: 0, failed: 0, kills: [], looks: [] };
     const until = performance.now() + Number(values.seconds) * 1_000;
     const soak: Soak = { r, chance, history, until, serving: [...r.all] };
-    await Promise.all([
+    const [faults] = await Promise.all([
+      harm({ ...soak, wire }, until, say),
       ...AGENTS.flatMap((agent) => Array.from({ length: ATTACKERS_EACH }, () => attack(soak, agent))),
       look(soak),
       strike(soak),
-      harm(soak),
     ]);
+    say(`faults: ${[...faults].map(([name, count]) => `${count} × ${name}`).join(", ")}`);
     return report(history);
   } finally {
     for (const cleanUp of cleanups.toReversed()) await cleanUp();
   }
 }
 
-function withBots(usual: string): string {
+/** @param keys of the workloads' issuer: a replica in a network of its own does not reach it */
+function withBots(usual: string, issuerUrl: string, keys: unknown): string {
   const bots = AGENTS.map(
     (name) => `
   ${name}:
@@ -68,7 +78,8 @@ function withBots(usual: string): string {
     trust: [{ issuer: cluster, claims: { sub: "system:serviceaccount:agents:${name}" } }]`,
   ).join("");
   const grants = AGENTS.map((name) => `  - { agent: ${name}, resource: billing, actions: [read_invoice] }\n`).join("");
-  return `${usual.replace("agents:", `agents:${bots}`)}${grants}`;
+  const pinned = usual.replace(`"${issuerUrl}", `, `"${issuerUrl}", jwks: ${JSON.stringify({ keys })}, `);
+  return `${pinned.replace("agents:", `agents:${bots}`)}${grants}`;
 }
 
 /** Asks for tokens without a pause, each time with a workload token that nobody saw. */
@@ -120,37 +131,6 @@ async function strike({ r, chance, history, until, serving }: Soak): Promise<voi
     // Whatever came of it: the agent lives again before the next one.
     while ((await within(KILL_PATIENCE_MS, r.operator(unharmed, "POST", "/v1/restore", order)))?.status !== 200)
       await pause(100);
-  }
-}
-
-/** Pauses, kills and cuts. One replica at least is left alone, so that kills can be asked for. */
-async function harm(soak: Soak): Promise<void> {
-  const { r, chance, until, serving } = soak;
-  while (performance.now() + 15_000 < until) {
-    await pause(2_000 + chance.below(3_000));
-    const place = 1 + chance.below(serving.length - 1);
-    const replica = serving[place] as Replica;
-    switch (chance.below(3)) {
-      case 0: {
-        const ms = 3_000 + chance.below(7_000);
-        say(`paused for ${ms} ms`);
-        replica.child.kill("SIGSTOP");
-        await pause(ms);
-        replica.child.kill("SIGCONT");
-        break;
-      }
-      case 1:
-        say("kill -9");
-        replica.child.kill("SIGKILL");
-        await replica.ended;
-        serving[place] = await r.start({ port: Number(new URL(replica.url).port) });
-        break;
-      default:
-        say("database sessions cut");
-        await r.database.admin(
-          "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() and application_name like 'ephor%'",
-        );
-    }
   }
 }
 

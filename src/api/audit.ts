@@ -17,6 +17,10 @@ const filters = {
   txn: anyId.optional(),
   jti: anyId.optional(),
   trace: anyId.optional(),
+  would_refuse: z
+    .literal("true")
+    .optional()
+    .describe("Calls that flowed only because their resource observes (CONTRACT §4)."),
 };
 
 /** Which events, newest first. */

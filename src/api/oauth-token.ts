@@ -76,7 +76,10 @@ export const introspectForm = component(
   z.object({
     token: z.string(),
     token_type_hint: z.string().optional(),
-    consume: z.enum(["true", "false"]).optional().describe("Uses up a once-only token (CONTRACT §5)."),
+    consume: z
+      .enum(["true", "false"])
+      .optional()
+      .describe("`true`: the token is used now; a once-only one is active once."),
     client_id: z.string().optional(),
     client_secret: z.string().optional(),
     client_assertion: z.string().optional(),

@@ -12,6 +12,7 @@ export const PROBLEMS = {
   too_large: { status: 413, title: "The body is too large" },
   unsupported_media_type: { status: 415, title: "The body must be JSON" },
   unprocessable: { status: 422, title: "The request is well-formed and cannot be done" },
+  too_many_requests: { status: 429, title: "Too often" },
   internal: { status: 500, title: "Something went wrong inside" },
 } as const;
 

@@ -7,11 +7,13 @@ export type EventType =
   | "token.issue"
   | "token.revoke"
   | "token.introspect"
+  | "token.consume"
   | "task.open"
   | "task.end"
   | "task.read"
   | "kill"
   | "restore"
+  | "signal.receive"
   | "trust.apply"
   | "agent.status"
   | "keys.rotate"
@@ -22,11 +24,20 @@ export type EventType =
   | "secret.remove"
   | "secret.rotate"
   | "credential.vend"
+  | "call.forward"
+  | "call.outcome"
+  | "approval.ask"
+  | "approval.decide"
+  | "tools.pin"
+  | "tools.change"
+  | "tools.accept"
   | "credential.release"
   | "lease.end"
   | "lease.stuck"
   | "identity.sign"
-  | "release.withheld";
+  | "ssf.stream"
+  | "release.withheld"
+  | "canary.failed";
 
 /** One thing to record. `facts` holds names, ids, counts and our own words: never a token, a secret or an assertion. */
 export interface EventDraft {

@@ -5,7 +5,18 @@ import { ulid } from "../system/random.ts";
 /** Which events: what a query and an export have in common. */
 export type EventFilter = Pick<
   AuditQuery,
-  "since" | "until" | "type" | "decision" | "reason" | "agent" | "sub" | "resource" | "txn" | "jti" | "trace"
+  | "since"
+  | "until"
+  | "type"
+  | "decision"
+  | "reason"
+  | "agent"
+  | "sub"
+  | "resource"
+  | "txn"
+  | "jti"
+  | "trace"
+  | "would_refuse"
 >;
 
 /** A condition of SQL with its bound parameters. */
@@ -50,6 +61,8 @@ export function conditionOf(filter: EventFilter, after?: string): Condition {
     const value = filter[name as keyof typeof COLUMNS];
     if (value !== undefined) add((placeholder) => `${column} = ${placeholder}`, value);
   }
+  // JSON escapes the quotes of a text, so no text can hold this.
+  if (filter.would_refuse !== undefined) parts.push(`type = 'call.forward' and strpos(body, ',"would_refuse":"') > 0`);
   if (filter.since !== undefined) add((placeholder) => `id >= ${placeholder}`, firstIdAt(filter.since));
   if (filter.until !== undefined) add((placeholder) => `id < ${placeholder}`, firstIdAt(filter.until));
   if (after !== undefined) {

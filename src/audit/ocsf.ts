@@ -1,4 +1,5 @@
 import type { AuditEvent } from "../api/audit.ts";
+import { isCanary } from "../core/trust/canary.ts";
 
 /** The version of the schema that the classes below are taken from. */
 const OCSF_VERSION = "1.6.0";
@@ -20,6 +21,7 @@ const ACTIVITY_OF_TYPE: Readonly<Record<string, keyof typeof ACTIVITY>> = {
   "task.read": "read",
   "task.end": "delete",
   "token.introspect": "read",
+  "token.consume": "update",
   "token.revoke": "delete",
   "trust.apply": "update",
   "agent.status": "update",
@@ -28,6 +30,12 @@ const ACTIVITY_OF_TYPE: Readonly<Record<string, keyof typeof ACTIVITY>> = {
   "audit.read": "read",
   "lease.end": "delete",
   "secret.rotate": "update",
+  "tools.pin": "create",
+  "tools.change": "update",
+  "tools.accept": "update",
+  "ssf.stream": "update",
+  "approval.ask": "create",
+  "approval.decide": "update",
   kill: "delete",
   restore: "update",
 };
@@ -66,8 +74,7 @@ export function ocsfEvent(event: AuditEvent): Record<string, unknown> {
     activity_name: activity?.name ?? event.type,
     type_uid: kind.uid * 100 + activityId,
     time: Date.parse(event.at),
-    // 1 Informational; a kill and a refusal are worth a look: 3 Medium, 2 Low.
-    severity_id: event.type === "kill" ? 3 : event.decision === "refused" ? 2 : 1,
+    severity_id: severityOf(event),
     status_id: status.id,
     status: status.name,
     ...(event.reason !== undefined && { status_detail: event.reason, status_code: event.reason }),
@@ -130,4 +137,12 @@ function expiryMs(body: AuditEvent["body"]): number | undefined {
 
 function text(value: unknown): string | undefined {
   return typeof value === "string" ? value : undefined;
+}
+
+/** 1 Informational; a refusal is worth a look: 2 Low, a kill 3 Medium. What the canary does is routine, unless a kill failed: 5 Critical. */
+function severityOf({ type, agent, decision }: AuditEvent): number {
+  if (type === "canary.failed") return 5;
+  if (isCanary(agent)) return 1;
+  if (type === "kill") return 3;
+  return decision === "refused" ? 2 : 1;
 }

@@ -1,5 +1,6 @@
 import type { Db } from "../db/database.ts";
 import type { Outstanding } from "./outstanding.ts";
+import type { Streams } from "./streams.ts";
 
 /** How kills reach this replica: read by position, whether they were announced or not. */
 export interface Heed {
@@ -10,23 +11,31 @@ export interface Heed {
    * @throws {DatabaseUnreachableError} and then nothing was acknowledged
    */
   catchUp(epoch?: number): Promise<void>;
+  /**
+   * Names who keeps the trust objects in memory; before, there are none. From then on whoever acknowledges a position has taken
+   * in what was taken away up to it.
+   *
+   * @param takeIn brings them to at least this trust version
+   */
+  follow(takeIn: (version: number) => Promise<void>): void;
 }
 
 /**
  * @param deps.replica whose row in `ephor.replicas` acknowledges
  */
-export function createHeed(deps: { db: Db; replica: string; outstanding: Outstanding }): Heed {
-  const { replica, outstanding } = deps;
+export function createHeed(deps: { db: Db; replica: string; outstanding: Outstanding; streams: Streams }): Heed {
+  const { replica, outstanding, streams } = deps;
   const connection = deps.db.dedicated("heed", { beats: true });
   let seen: number | undefined;
+  let takeIn: ((version: number) => Promise<void>) | undefined;
   let last: Promise<void> = Promise.resolve();
 
   async function read(epoch: number | undefined): Promise<void> {
     if (epoch !== undefined && seen !== undefined && epoch <= seen) return;
     // One statement, one snapshot: no kill up to that epoch is missing.
-    const [row] = await connection.call<{ epoch: number; keys: Record<string, number> }>(
+    const [row] = await connection.call<{ epoch: number; version: number; keys: Record<string, number> }>(
       "kills since",
-      `select g.epoch, coalesce((select jsonb_object_agg(d.key, d.position) from ephor.dead_keys d where d.position > $1), '{}') as keys
+      `select g.epoch, g.trust_version as version, coalesce((select jsonb_object_agg(d.key, d.position) from ephor.dead_keys d where d.position > $1), '{}') as keys
        from ephor.gate g where g.id = 1`,
       // What was killed before this replica's first look was killed before its first release.
       [seen ?? Number.MAX_SAFE_INTEGER],
@@ -34,7 +43,11 @@ export function createHeed(deps: { db: Db; replica: string; outstanding: Outstan
     if (!row) return;
     // INVARIANT: dropped before it is acknowledged.
     const positions = new Map(Object.entries(row.keys));
-    if (positions.size > 0) outstanding.struck(positions);
+    if (positions.size > 0) {
+      outstanding.struck(positions);
+      streams.struck(positions);
+    }
+    await takeIn?.(row.version);
     seen = row.epoch;
     await connection.call("heard", "select ephor.heard($1, $2)", [replica, row.epoch]);
   }
@@ -44,6 +57,9 @@ export function createHeed(deps: { db: Db; replica: string; outstanding: Outstan
       const turn = last.then(() => read(epoch));
       last = turn.catch(() => {});
       return turn;
+    },
+    follow(how) {
+      takeIn = how;
     },
   };
 }

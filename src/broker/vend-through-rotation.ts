@@ -24,8 +24,7 @@ export async function vendThroughRotation(deps: BrokerDeps, request: Parameters<
     const cause = error instanceof Error ? error.cause : undefined;
     const isRefused = cause instanceof ProviderError && cause.problem === "credentials_refused";
     if (!isRefused || !(await isReplaced(deps, request.resource))) throw error;
-    // Its proof was spent by the first try, for this very request.
-    return vend(deps, { ...request, holder: { ...request.holder, proof: undefined } });
+    return vend(deps, { ...request, holder: { ...request.holder, hasSpent: true } });
   }
 }
 

@@ -12,6 +12,7 @@ import { deathKeys } from "../core/kill/keys.ts";
 import type { Permit } from "../core/permit.ts";
 import type { AccessTokenClaims } from "../core/token/claims.ts";
 import { lifetimeSeconds, MAX_LIFETIME_SECONDS } from "../core/token/lifetime.ts";
+import { onceKeys } from "../core/token/once.ts";
 import type { Agent, Resource } from "../core/trust/model.ts";
 import { ulid } from "../system/random.ts";
 import type { Place } from "../tasks/facts.ts";
@@ -36,6 +37,8 @@ export interface Holder {
   readonly killEpochs: readonly number[];
   /** A DPoP proof, not spent yet. */
   readonly proof?: ReplayKey | undefined;
+  /** The proof, and a once-only token, were spent before, for this very request. */
+  readonly hasSpent?: boolean;
 }
 
 /** A credential that was made, recorded and may leave. */
@@ -259,7 +262,9 @@ function askOf(
     kill: at.kill,
     task: { txn: holder.txn, nodes: [holder.node] },
     ...(isIntent ? { opens: provider.secrets(settings, facts) } : {}),
-    ...(isIntent && holder.proof ? { replay: [holder.proof] } : {}),
+    ...(isIntent && !holder.hasSpent
+      ? { replay: [...(holder.proof ? [holder.proof] : []), ...onceKeys(holder.claims, allowed.once)] }
+      : {}),
     event: {
       type: action,
       agent: holder.agent.name,

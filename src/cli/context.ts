@@ -8,6 +8,8 @@ import { printable, printableJson } from "./printable.ts";
 export interface CliIo {
   /** Standard output: data, and nothing else. */
   readonly out: (text: string) => void;
+  /** From now on a reader of standard output who goes away does not end the process; this is called instead. */
+  readonly outlive?: (whenGone: () => void) => void;
   /** Standard error: talk. */
   readonly talk: (text: string) => void;
   /** Standard input. */

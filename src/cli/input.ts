@@ -11,6 +11,8 @@ export interface CliInputText {
    * @throws {CliFailure} it is longer, or no UTF-8
    */
   read(maxBytes: number): Promise<string>;
+  /** Standard input as it comes, until it ends or the signal fires. */
+  chunks(signal: AbortSignal): AsyncIterable<Uint8Array>;
   /** One line from the terminal, without showing it. @throws {CliFailure} given up by Ctrl-C */
   readHidden(prompt: string): Promise<string>;
 }
@@ -36,6 +38,19 @@ export function createInput(stream: ReadStream & NodeJS.ReadableStream, talk: (t
         return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(Buffer.concat(chunks));
       } catch {
         throw wrong("standard input is not UTF-8 text; encode it (base64) first");
+      }
+    },
+    async *chunks(signal) {
+      if (signal.aborted) return;
+      const stop = (): void => void stream.destroy();
+      signal.addEventListener("abort", stop, { once: true });
+      try {
+        for await (const chunk of stream) yield Buffer.from(chunk as Uint8Array);
+      } catch (error) {
+        // Whoever fires the signal wants no more of it.
+        if (!signal.aborted) throw error;
+      } finally {
+        signal.removeEventListener("abort", stop);
       }
     },
     async readHidden(prompt) {

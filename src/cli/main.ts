@@ -5,11 +5,12 @@
 import { createInput } from "./input.ts";
 import { runCli } from "./run.ts";
 
+let whenGone = (): void => process.exit(process.exitCode ?? 0);
 for (const stream of [process.stdout, process.stderr]) {
   // Whoever read our output has read enough (`| head`).
   stream.on("error", (error: NodeJS.ErrnoException) => {
-    if (error.code === "EPIPE") process.exit(process.exitCode ?? 0);
-    throw error;
+    if (error.code !== "EPIPE") throw error;
+    whenGone();
   });
 }
 
@@ -18,6 +19,7 @@ const talk = (text: string): void => void process.stderr.write(text);
 process.exitCode = await runCli(process.argv.slice(2), {
   out: (text) => process.stdout.write(text),
   talk,
+  outlive: (told) => (whenGone = told),
   program: [process.execPath, ...process.argv.slice(1, 2)],
   input: createInput(process.stdin, talk),
   isOutTerminal: process.stdout.isTTY === true,

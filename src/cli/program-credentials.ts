@@ -3,12 +3,14 @@ import { gather, jsonOption, objectName, reasonText, type ProgramParts } from ".
 import { FORMATS } from "./credential/format-names.ts";
 import type { CredentialOptions } from "./verbs/credential.ts";
 import type { LoginOptions } from "./verbs/login.ts";
+import type { McpOptions } from "./verbs/mcp.ts";
 import type { RunOptions } from "./verbs/run.ts";
 
 /** Verbs about secrets, the credentials made of them, and commands that use these. */
 export function addCredentialVerbs(program: Command, parts: ProgramParts): void {
   addLogin(program, parts);
   addRun(program, parts);
+  addMcp(program, parts);
   addCredential(program, parts);
   addSecret(program, parts);
 }
@@ -47,6 +49,12 @@ function addRun(program: Command, { run }: ProgramParts): void {
       .requiredOption("--task <purpose>", "why; recorded, and carried by everything the command does", reasonText)
       .option("--on-behalf-of <who>", "me (ephor login), or token-file:PATH")
       .option("--credential <name>", "a credential resource, again for each", gather, [])
+      .option(
+        "--mcp <name>",
+        "an MCP resource, as a URL on loopback in EPHOR_MCP_<NAME>_URL; again for each",
+        gather,
+        [],
+      )
       .option("--env", "put plain values into the environment too, for tools that can do no better")
       .option("--for <span>", "how long it may go on at most (default: 8h, or what the server allows)"),
   )
@@ -59,6 +67,28 @@ function addRun(program: Command, { run }: ProgramParts): void {
     )
     .action(async (words: string[], options: RunOptions) => {
       await run(async (context) => await (await import("./verbs/run.ts")).run(context, options, words), false);
+    });
+}
+
+function addMcp(program: Command, { run }: ProgramParts): void {
+  withProof(
+    program
+      .command("mcp")
+      .description(
+        "be an MCP server on standard input and output that is a proxied resource, for hosts that cannot log in",
+      )
+      .argument("<resource>", "the MCP resource", objectName)
+      .option("--task <purpose>", "why; recorded (default: ephor mcp RESOURCE)", reasonText)
+      .option("--on-behalf-of <who>", "me (ephor login), or token-file:PATH")
+      .option("--http [port]", "a URL on loopback instead, for hosts that want one; said on standard error")
+      .option("--for <span>", "how long it may go on at most (default: as long as its host)"),
+  )
+    .addHelpText(
+      "after",
+      "\nExit: 0 when its input ends or it is told to stop, 5 when the task or the agent was killed.",
+    )
+    .action(async (resource: string, options: McpOptions) => {
+      await run(async (context) => await (await import("./verbs/mcp.ts")).mcp(context, resource, options), false);
     });
 }
 

@@ -1,7 +1,7 @@
 import { InvalidArgumentError, Option } from "commander";
 import type { Command } from "commander";
 import { jsonOption, type ProgramParts } from "./arguments.ts";
-import type { LedgerFilters } from "./verbs/ledger.ts";
+import type { LedgerFilters } from "./verbs/ledger-filters.ts";
 
 /** Events shown where nothing else is asked. */
 const DEFAULT_LIMIT = 50;
@@ -30,19 +30,36 @@ export function addLedgerVerbs(program: Command, { run }: ProgramParts): void {
     .action(async (id: string, options: { json?: boolean }) => {
       await run(async (context) => await (await import("./verbs/ledger.ts")).who(context, id), options.json === true);
     });
+  program
+    .command("explain")
+    .description("why a decision fell as it did, grant by grant, and the smallest grant that would have allowed it")
+    .argument("<decision>", "an event's id: the decision of a refused call, or of a line of ephor audit --json")
+    .addOption(jsonOption())
+    .action(async (id: string, options: { json?: boolean }) => {
+      await run(
+        async (context) => await (await import("./verbs/explain.ts")).explainDecision(context, id),
+        options.json === true,
+      );
+    });
   addAudit(program, { run });
 }
 
 function addAudit(program: Command, { run }: Pick<ProgramParts, "run">): void {
-  const optionsOf = (command: Command): LedgerFilters & { json?: boolean; limit: number; format?: string } =>
+  const optionsOf = (
+    command: Command,
+  ): LedgerFilters & { json?: boolean; limit: number; format?: string; wouldRefuse?: boolean } =>
     command.optsWithGlobals();
   const audit = filtered(program.command("audit").description("what happened, newest first"))
     .option("--limit <n>", `events, at most ${MAX_LIMIT}`, readLimit, DEFAULT_LIMIT)
+    .option("--would-refuse", "calls that flow only because their resource observes, and the grants that they need")
     .addOption(jsonOption())
     .action(async (_: unknown, command: Command) => {
-      const { json, limit, ...filters } = optionsOf(command);
+      const { json, limit, wouldRefuse, ...filters } = optionsOf(command);
       await run(
-        async (context) => await (await import("./verbs/ledger.ts")).audit(context, filters, limit),
+        async (context) =>
+          wouldRefuse === true
+            ? await (await import("./verbs/explain.ts")).wouldRefuse(context, filters)
+            : await (await import("./verbs/ledger.ts")).audit(context, filters, limit),
         json === true,
       );
     });

@@ -1,9 +1,11 @@
 import { Command } from "commander";
 import { jsonOption, objectName, type ProgramParts } from "./arguments.ts";
 import { printable } from "./printable.ts";
+import { addApprovalVerbs } from "./program-approvals.ts";
 import { addCredentialVerbs } from "./program-credentials.ts";
 import { addLedgerVerbs } from "./program-ledger.ts";
 import { addTokenVerbs } from "./program-tokens.ts";
+import { addToolVerbs } from "./program-tools.ts";
 import { packageVersion } from "./version.ts";
 
 /**
@@ -35,6 +37,8 @@ export function buildProgram(parts: ProgramParts): Command {
   addTokenVerbs(program, parts);
   addCredentialVerbs(program, parts);
   addLedgerVerbs(program, parts);
+  addApprovalVerbs(program, parts);
+  addToolVerbs(program, parts);
   return program;
 }
 

@@ -43,6 +43,12 @@ export function parseDuration(bounds: { minSeconds: number; maxSeconds: number; 
   };
 }
 
+/** A duration, or `off`: null. */
+export function parseDurationOrOff(bounds: { minSeconds: number; maxSeconds: number; hint: string }) {
+  const parse = parseDuration(bounds);
+  return (text: string): number | null => (text === "off" ? null : parse(text));
+}
+
 /** `true` or `false`. */
 export function parseBoolean(text: string): boolean {
   if (text === "true") return true;
@@ -133,6 +139,17 @@ export function parseProxies(text: string): readonly string[] {
       }
       return entry;
     });
+}
+
+/** Absolute paths of programs, separated by commas. */
+export function parsePrograms(text: string): readonly string[] {
+  const paths = parseText(text)
+    .split(",")
+    .map((entry) => entry.trim())
+    .filter((entry) => entry !== "");
+  if (paths.length === 0 || !paths.every((path) => isAbsolute(path)))
+    throw new BadValue("is not a list of absolute paths", "Write them like /usr/bin/node,/opt/mcp/files");
+  return paths;
 }
 
 /** A path, absolute. Relative ones start at `base`: the folder of the file that says so, else the working directory. */

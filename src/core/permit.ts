@@ -50,9 +50,11 @@ export class Permit {
 /** What a permit can be for. */
 export type PermitAction =
   | "token.issue"
+  | "token.consume"
   | "task.open"
   | "admin.request"
   | "credential.vend"
+  | "call.forward"
   | "credential.release"
   | "lease.end"
   | "secret.open"

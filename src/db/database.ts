@@ -49,8 +49,10 @@ export interface Db {
    * A connection of one's own, connected lazily and again after it broke.
    *
    * @param use.beats for the one connection that says whether the database is there: it is used also when it is not
+   * @param use.kept connected from the next beat on and again after it broke, not at the first call: a server may have no
+   * connection left by the time that somebody must kill (INV-10)
    */
-  dedicated(name: string, use?: { readonly beats: boolean }): DedicatedConnection;
+  dedicated(name: string, use?: { readonly beats?: boolean; readonly kept?: boolean }): DedicatedConnection;
   /** Told by whoever beats. */
   readonly presence: Pick<Presence, "lost" | "back">;
   /** Rows one by one, for exports; ends its transaction when the caller stops. */
@@ -70,6 +72,8 @@ export interface DedicatedConnection {
 interface DroppableConnection extends DedicatedConnection {
   /** Ends the connection, whatever is in flight on it; the next call makes another. */
   drop(): void;
+  /** Connects, where it is not connected. */
+  keep(): void;
 }
 
 /** Connects. Nothing is sent before the first query. */
@@ -84,6 +88,7 @@ export function openDatabase(options: DatabaseOptions): Db {
   } as pg.PoolConfig);
   pool.on("error", (error) => options.onError?.(error));
   const dedicatedConnections = new Set<DroppableConnection>();
+  const keptConnections = new Set<DroppableConnection>();
   const presence = createPresence();
 
   return {
@@ -93,7 +98,10 @@ export function openDatabase(options: DatabaseOptions): Db {
         // What waits on them waits for nothing; whoever comes after it is back begins with a fresh connection.
         for (const connection of dedicatedConnections) connection.drop();
       },
-      back: presence.back,
+      back() {
+        presence.back();
+        for (const connection of keptConnections) connection.keep();
+      },
     },
     async query<T extends object>(sql: string, params: readonly unknown[] = []): Promise<T[]> {
       try {
@@ -105,6 +113,7 @@ export function openDatabase(options: DatabaseOptions): Db {
     dedicated(name, use) {
       const connection = dedicatedConnection(options, { name, beats: use?.beats ?? false, presence });
       dedicatedConnections.add(connection);
+      if (use?.kept === true) keptConnections.add(connection);
       return connection;
     },
     async *stream<T extends object>(sql: string, params: readonly unknown[], batchRows: number): AsyncGenerator<T[]> {
@@ -177,16 +186,24 @@ async function checkPrimary(client: pg.ClientBase): Promise<void> {
   }
 }
 
-/** A lazily connected client that is thrown away after any error of the connection. */
+/** A client that connects when it is called or told to, and is thrown away after any error of the connection. */
 function dedicatedConnection(
   options: DatabaseOptions,
   { name, beats, presence }: { name: string; beats: boolean; presence: Presence },
 ): DroppableConnection {
   let client: pg.Client | undefined;
+  let connecting: Promise<pg.Client> | undefined;
   let closed = false;
 
   async function connected(): Promise<pg.Client> {
     if (client) return client;
+    connecting ??= connect().finally(() => {
+      connecting = undefined;
+    });
+    return connecting;
+  }
+
+  async function connect(): Promise<pg.Client> {
     if (closed) throw new DatabaseUnreachableError({ outcomeUnknown: false });
     const fresh = new pg.Client({ ...connectionConfig(options), application_name: `ephor ${name}` });
     fresh.on("error", (error) => {
@@ -203,7 +220,8 @@ function dedicatedConnection(
       fresh.end().catch(() => {});
       throw toDatabaseError(error, false);
     }
-    client = fresh;
+    if (closed) fresh.end().catch(() => {});
+    client = closed ? undefined : fresh;
     return fresh;
   }
 
@@ -225,12 +243,17 @@ function dedicatedConnection(
 
   return {
     drop,
+    keep() {
+      // Whoever calls it hears what is wrong; here the next beat tries again.
+      if (client === undefined) connected().catch(() => {});
+    },
     call<T extends object>(statement: string, sql: string, params: readonly unknown[]): Promise<T[]> {
       const sending = (): Promise<T[]> => send<T>(statement, sql, params);
       return beats ? sending() : presence.whileThere(sending);
     },
     async close() {
       closed = true;
+      await connecting?.catch(() => {});
       const current = client;
       client = undefined;
       await current?.end().catch(() => {});

@@ -5,9 +5,10 @@ import type { Db } from "./database.ts";
  * time, in the order in which they were asked.
  *
  * @param name of the connection, as the database shows it
+ * @param use.kept it is connected before anybody asks
  */
-export function keptFor(db: Db, name: string): Pick<Db, "query"> {
-  const connection = db.dedicated(name);
+export function keptFor(db: Db, name: string, use?: { readonly kept: boolean }): Pick<Db, "query"> {
+  const connection = db.dedicated(name, use);
   const names = new Map<string, string>();
   let last: Promise<unknown> = Promise.resolve();
   /** A prepared statement is known by a name; our texts are few and fixed. */

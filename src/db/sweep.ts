@@ -13,6 +13,8 @@ const LIMITS = {
   graceSeconds: 600,
   /** Ended and expired tasks can be drawn this long; their events stay for ever. */
   taskSeconds: 30 * 86_400,
+  /** Approvals are shown this long after their time is over. */
+  approvalSeconds: 86_400,
   noiseSeconds: 30 * 86_400,
   /** A replica that was silent for so long is gone. */
   replicaSilentSeconds: 3_600,
@@ -64,6 +66,22 @@ const SORTS: readonly Sort[] = [
     before: (now) => now - LIMITS.taskSeconds,
   },
   {
+    // Long before other tasks: they come every few seconds, and each with a kill, which nothing else takes away.
+    name: "canaries",
+    sql: `select ephor.forget_canary($1, ${LIMITS.batchRows}) as count`,
+    before: (now) => now - LIMITS.graceSeconds,
+  },
+  {
+    // What was to be called is in them; the ledger keeps who asked and who decided.
+    name: "approvals",
+    sql: `with gone as (
+        select id from ephor.approvals where expires_at < $1 order by expires_at limit ${LIMITS.batchRows} for update skip locked
+      ), decisions as (delete from ephor.approval_decisions d using gone where d.approval = gone.id),
+      deleted as (delete from ephor.approvals a using gone where a.id = gone.id returning 1)
+      select count(*) as count from deleted`,
+    before: (now) => now - LIMITS.approvalSeconds,
+  },
+  {
     name: "noise",
     sql: `with gone as (
         select minute, reason, source from ephor.noise where minute < $1 order by minute limit ${LIMITS.batchRows} for update skip locked
@@ -71,6 +89,16 @@ const SORTS: readonly Sort[] = [
         delete from ephor.noise n using gone where (n.minute, n.reason, n.source) = (gone.minute, gone.reason, gone.source) returning 1)
       select count(*) as count from deleted`,
     before: (now) => Math.floor((now - LIMITS.noiseSeconds) / 60),
+  },
+  {
+    // A count holds for its minute.
+    name: "call_counts",
+    sql: `with gone as (
+        select agent, resource from ephor.call_counts where minute < $1 limit ${LIMITS.batchRows} for update skip locked
+      ), deleted as (
+        delete from ephor.call_counts c using gone where (c.agent, c.resource) = (gone.agent, gone.resource) returning 1)
+      select count(*) as count from deleted`,
+    before: (now) => Math.floor((now - LIMITS.graceSeconds) / 60),
   },
   {
     name: "replicas",

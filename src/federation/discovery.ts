@@ -3,15 +3,23 @@ import type { Egress } from "../system/egress.ts";
 import { fetchIssuerDocument, IssuerDocumentError } from "./issuer-document.ts";
 import { LIMITS } from "./limits.ts";
 
+/** A metadata document that names an issuer's keys. */
+export type WellKnown = "openid-configuration" | "ssf-configuration";
+
 /**
- * Where an issuer publishes its keys, by OIDC Discovery. The document's `issuer` must be the configured one byte for byte; the
+ * Where an issuer publishes its keys, by OIDC Discovery or a transmitter's metadata. The document's `issuer` must be the configured one byte for byte; the
  * keys may live on another host (Google's and Entra's do), but only at https, or, for an internal issuer, at loopback http.
  *
  * @throws {IssuerDocumentError} also with `issuer_mismatch` and `jwks_uri`
- * @see OpenID Connect Discovery 1.0 §4
+ * @see OpenID Connect Discovery 1.0 §4, SSF 1.0 §7.1 and §7.2
  */
-export async function discoverJwksUri(egress: Egress, issuer: Issuer & { readonly url: string }): Promise<string> {
-  const { members } = await fetchIssuerDocument(egress, discoveryUrl(issuer.url), {
+export async function discoverJwksUri(
+  egress: Egress,
+  issuer: Issuer & { readonly url: string },
+  wellKnown: WellKnown,
+): Promise<string> {
+  const url = wellKnown === "ssf-configuration" ? ssfUrl(issuer.url) : discoveryUrl(issuer.url);
+  const { members } = await fetchIssuerDocument(egress, url, {
     issuer,
     maxBytes: LIMITS.discoveryBytes,
     timeoutMs: LIMITS.fetchMs,
@@ -28,4 +36,10 @@ export async function discoverJwksUri(egress: Egress, issuer: Issuer & { readonl
 /** OpenID Connect Discovery 1.0 §4.1: a terminating slash of the issuer is removed first. */
 function discoveryUrl(issuer: string): string {
   return `${issuer.replace(/\/$/, "")}/.well-known/openid-configuration`;
+}
+
+/** SSF 1.0 §7.2.1: between the host and the path, whose terminating slash is removed. */
+function ssfUrl(issuer: string): string {
+  const [, origin = issuer, path = ""] = /^(https?:\/\/[^/?#]+)(\/.*)?$/.exec(issuer) ?? [];
+  return `${origin}/.well-known/ssf-configuration${path.replace(/\/$/, "")}`;
 }

@@ -15,6 +15,7 @@ import { createJwksCache } from "./jwks-cache.ts";
 import type { KeyState } from "./key-entry.ts";
 import { LIMITS } from "./limits.ts";
 import { matchAgent } from "./match.ts";
+import { createSecurityEventCheck, type SecurityEventCheck } from "./security-event.ts";
 import { createSignatureMemo } from "./signature-memo.ts";
 import { createSignatureCheck } from "./signature.ts";
 import { verifyOutsideToken, type VerifiedToken, type VerifyDeps, type VerifyOptions } from "./verify.ts";
@@ -46,6 +47,8 @@ export interface Federation {
   verifyPrivateKeyJwt(token: string, options?: { clientId?: string | undefined }): Promise<VerifiedClientAssertion>;
   /** @throws {RefusedToken} see `verifyIdJag` in id-jag.ts */
   verifyIdJag(token: string, agentName: string): Promise<VerifiedIdJag>;
+  /** @throws {RefusedToken} see `createSecurityEventCheck` */
+  readonly verifySecurityEvent: SecurityEventCheck;
   /** Fetches the issuer's keys unless they are fresh; undefined for an unknown name. Never throws for the issuer's failure. */
   warm(issuerName: string): Promise<IssuerStatus | undefined>;
   /** What is known of every issuer's keys; fetches nothing. */
@@ -60,7 +63,13 @@ export function createFederation(deps: FederationDeps): Federation {
   const { trust, clock, issuerUrl } = deps;
   const verifying: VerifyDeps = { trust, clock, checkSignature, issuerUrl };
   const checkClientAssertion = createClientAssertionCheck({ trust, clock, issuerUrl });
+  // Who sends events may be another than who issues tokens, and their keys are never mixed.
+  const checkEvent = createSignatureCheck({
+    jwks: createJwksCache({ ...deps, wellKnown: "ssf-configuration" }),
+    memo: createSignatureMemo(LIMITS.rememberedEvents),
+  });
   return {
+    verifySecurityEvent: createSecurityEventCheck({ trust, clock, checkSignature: checkEvent }),
     verify: (token, options) => verifyOutsideToken(verifying, token, options),
     matchAgent: (verified, clientId) => matchAgent(trust(), verified, { clientId, now: clock.now() }),
     verifyPrivateKeyJwt: async (token, options) => checkClientAssertion(token, options),

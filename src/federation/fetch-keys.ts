@@ -1,6 +1,6 @@
 import type { Issuer } from "../core/trust/model.ts";
 import type { Egress, EgressResponse } from "../system/egress.ts";
-import { discoverJwksUri } from "./discovery.ts";
+import { discoverJwksUri, type WellKnown } from "./discovery.ts";
 import { fetchIssuerDocument, IssuerDocumentError } from "./issuer-document.ts";
 import { readKeySet, type KeyUse, type SignerKey } from "./key-set.ts";
 import { LIMITS } from "./limits.ts";
@@ -21,10 +21,10 @@ export interface FetchedKeys {
 export async function fetchKeys(
   egress: Egress,
   issuer: Issuer,
-  o: { use: KeyUse; nowMs: () => number },
+  o: { use: KeyUse; nowMs: () => number; wellKnown: WellKnown },
 ): Promise<FetchedKeys> {
   const startedAtMs = o.nowMs();
-  const jwksUri = issuer.jwksUri ?? (await discoverJwksUri(egress, withUrl(issuer)));
+  const jwksUri = issuer.jwksUri ?? (await discoverJwksUri(egress, withUrl(issuer), o.wellKnown));
   const { members, headers } = await fetchIssuerDocument(egress, jwksUri, {
     issuer,
     maxBytes: LIMITS.jwksBytes,

@@ -5,6 +5,7 @@ import type { DatabaseClock } from "../system/clock.ts";
 import type { Egress } from "../system/egress.ts";
 import type { Log } from "../system/log.ts";
 import type { Metrics } from "../system/metrics.ts";
+import type { WellKnown } from "./discovery.ts";
 import { fetchKeys } from "./fetch-keys.ts";
 import { IssuerDocumentError } from "./issuer-document.ts";
 import { describeEntry, isUsable, keyUseOf, newKeyEntry, type KeyEntry, type KeyState } from "./key-entry.ts";
@@ -37,6 +38,8 @@ export interface JwksCacheDeps {
   readonly clock: Pick<DatabaseClock, "monotonicMs">;
   readonly metrics?: Pick<Metrics, "issuerFetches"> | undefined;
   readonly log?: Pick<Log, "info" | "warn" | "error"> | undefined;
+  /** The document that says where the keys are; default: that of OIDC Discovery. */
+  readonly wellKnown?: WellKnown;
 }
 
 /**
@@ -100,7 +103,11 @@ function createRefresh(deps: JwksCacheDeps, nextGeneration: () => number): (entr
   const refreshNow = async (entry: KeyEntry, startedAtMs: number): Promise<void> => {
     const issuer = entry.issuer.name;
     try {
-      const { keys, freshForMs } = await fetchKeys(deps.egress, entry.issuer, { use: keyUseOf(entry.issuer), nowMs });
+      const { keys, freshForMs } = await fetchKeys(deps.egress, entry.issuer, {
+        use: keyUseOf(entry.issuer),
+        nowMs,
+        wellKnown: deps.wellKnown ?? "openid-configuration",
+      });
       if (entry.keys === undefined || !isSameSet(entry.keys, keys)) {
         entry.generation = nextGeneration();
         deps.log?.info("issuer_keys_changed", { issuer, count: keys.length });

@@ -27,8 +27,12 @@ export const LIMITS = {
   refreshCooldownMs: 30 * 1000,
   /** Remembered good signatures, over all issuers: 1.5 MB. */
   rememberedSignatures: 10_000,
+  /** The same of security events; each is sent again now and then, if at all. */
+  rememberedEvents: 100,
   /** Longest time that the `exp` of a client assertion may lie ahead, in seconds (A-CLI-04). */
   clientAssertionAheadSeconds: 300,
+  /** Oldest security event, in seconds by its `iat`: transmitters try again for days; a week later nobody awaits it. */
+  securityEventAgeSeconds: 7 * 24 * 60 * 60,
   /** Longest `exp - iat` of an ID-JAG, in seconds; the draft's example lives five minutes. */
   idJagLifetimeSeconds: 60 * 60,
 } as const;

@@ -14,8 +14,8 @@ export async function authenticate(
   credentials: Credentials,
   { rooms, request }: { rooms: Rooms; request: RequestFacts },
 ): Promise<Caller | undefined> {
-  // The holder of a token for a resource, and an OAuth client, are judged by the room that serves them.
-  if (auth === "none" || auth === "holder" || auth === "client") return undefined;
+  // The holder of a token for a resource, an OAuth client and a transmitter are judged by the room that serves them.
+  if (auth === "none" || auth === "holder" || auth === "client" || auth === "transmitter") return undefined;
   // Nobody else sees these refusals; those of agents are recorded by the room that judges them (INV-29).
   const stranger = (error: InvalidTokenError): InvalidTokenError => {
     const { requestId, route, remoteAddress } = request;

@@ -4,6 +4,7 @@ import type { Clock } from "../system/clock.ts";
 import type { Log } from "../system/log.ts";
 import type { Metrics } from "../system/metrics.ts";
 import { openApiDocument } from "./openapi.ts";
+import { createProxied } from "./proxied.ts";
 import { createRawEndpoints } from "./raw.ts";
 import { createAddresses, createRequestIds } from "./request.ts";
 import type { NodeHandler } from "./request.ts";
@@ -75,22 +76,35 @@ export function createEdge(deps: EdgeDeps): Edge {
     ["/introspect", endpoint("/introspect", rooms.sts.introspect)],
     ["/revoke", endpoint("/revoke", rooms.sts.revoke)],
   ]);
+  const safe = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    ...(isHttps && { "Strict-Transport-Security": STRICT_TRANSPORT }),
+  };
   const router = createRouter({
     routes,
     rooms,
     house,
     addresses,
     nextRequestId,
-    headers: {
-      "Cache-Control": "no-store",
-      "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-      "Cross-Origin-Opener-Policy": "same-origin",
-      "Referrer-Policy": "no-referrer",
-      "X-Content-Type-Options": "nosniff",
-      ...(isHttps && { "Strict-Transport-Security": STRICT_TRANSPORT }),
-    },
+    headers: safe,
   });
-  return { handle: dispatcher({ basePath, raw, router }), handleMetrics: metricsHandler(house, rooms) };
+  const proxied = createProxied({
+    issuer: deps.issuer,
+    clock,
+    log,
+    metrics,
+    addresses,
+    nextRequestId,
+    dpopNonce: rooms.sts.dpopNonce,
+    refusedAtEdge: rooms.refusedAtEdge,
+    proxy: rooms.proxy,
+    headers: safe,
+  });
+  return { handle: dispatcher({ basePath, raw, proxied, router }), handleMetrics: metricsHandler(house, rooms) };
 }
 
 function houseOf(deps: EdgeDeps, basePath: string): House {
@@ -115,9 +129,10 @@ function houseOf(deps: EdgeDeps, basePath: string): House {
 function dispatcher(parts: {
   basePath: string;
   raw: ReadonlyMap<string, NodeHandler>;
+  proxied: (path: string) => NodeHandler | undefined;
   router: NodeHandler;
 }): RequestListener {
-  const { basePath, raw, router } = parts;
+  const { basePath, raw, proxied, router } = parts;
   return (req, res) => {
     const url = req.url ?? "/";
     const mark = url.indexOf("?");
@@ -131,6 +146,8 @@ function dispatcher(parts: {
       res.writeHead(400, { "Content-Length": "0", Connection: "close" });
       return void res.end();
     }
+    const relay = proxied(path);
+    if (relay !== undefined) return relay(req, res, { path, query });
     if (path !== asked) req.url = query === undefined ? path : `${path}?${query}`;
     return router(req, res, { path, query });
   };

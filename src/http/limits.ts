@@ -33,6 +33,11 @@ export const LIMITS = {
    * whoever waits behind this many would wait about a second. Kill and the rest of `/v1` are not counted (INV-10).
    */
   oauthInFlight: 2_000,
+  /**
+   * Proxied calls in progress in one process, from their head to the last byte of their answer; more are answered 503 at once.
+   * Each may hold a body and an answer of a megabyte or more, and two sockets.
+   */
+  proxiedInFlight: 2_000,
   /** Seconds of `Retry-After`. */
   retryAfterSeconds: 1,
   /** Seconds that metadata and key sets may be cached: a key is published longer than this before its first use. */

@@ -1,5 +1,6 @@
 import { JWS_ALGORITHMS } from "../core/token/jws.ts";
 import { DPOP_ALGORITHMS } from "../core/token/dpop.ts";
+import { SSF_DELIVERY } from "../core/kill/ssf-vocabulary.ts";
 import { GRANT_TYPE, ID_JAG_GRANT_PROFILE } from "../core/oauth/vocabulary.ts";
 import type { House } from "./route.ts";
 
@@ -75,5 +76,26 @@ export function resourceMetadata(
     bearer_methods_supported: ["header"],
     dpop_signing_alg_values_supported: DPOP_ALGORITHMS,
     resource_name: resource.name,
+  };
+}
+
+/**
+ * What a receiver of Shared Signals must know. There are no endpoints for subjects: every stream carries all that its receiver
+ * may know, and nobody can make us hold back a kill.
+ *
+ * @see SSF 1.0 §7.1; RFC 7617 and RFC 6749 are how receivers authenticate: a resource's secret, or a bearer token
+ */
+export function ssfConfiguration({ issuer }: Pick<MetadataFacts, "issuer">): object {
+  return {
+    spec_version: "1_0",
+    issuer,
+    jwks_uri: `${issuer}/.well-known/jwks.json`,
+    delivery_methods_supported: [SSF_DELIVERY.push, SSF_DELIVERY.poll],
+    configuration_endpoint: `${issuer}/ssf/stream`,
+    status_endpoint: `${issuer}/ssf/status`,
+    verification_endpoint: `${issuer}/ssf/verify`,
+    critical_subject_members: ["session", "application"],
+    authorization_schemes: [{ spec_urn: "urn:ietf:rfc:7617" }, { spec_urn: "urn:ietf:rfc:6749" }],
+    default_subjects: "ALL",
   };
 }

@@ -11,8 +11,10 @@ const TAGS: readonly { name: string; description: string }[] = [
   { name: "OAuth", description: "Forms in, JSON out, errors by RFC 6749." },
   { name: "Tasks", description: "For agents: one originating request and all that is done for it." },
   { name: "Credentials", description: "Downstream credentials, made for one task and ended with it." },
+  { name: "Approvals", description: "Calls through the proxy that wait for somebody's yes." },
   { name: "Secrets", description: "Sealed values: they go in and never come out." },
   { name: "Kill", description: "Revocation, effective everywhere when the call returns." },
+  { name: "Shared Signals", description: "Kills for other products: OpenID SSF 1.0, CAEP 1.0, RFC 8935, RFC 8936." },
   { name: "Ledger", description: "What happened, and who is behind it." },
   { name: "Trust", description: "Issuers, agents, resources and grants: the same objects as in the trust file." },
   { name: "Keys", description: "Our own signing keys." },
@@ -83,6 +85,12 @@ const SECURITY_SCHEMES: Json = {
     description:
       "An agent's own workload token, a `private_key_jwt` assertion, or an access token with `aud` `<issuer>/v1`.",
   },
+  transmitter: {
+    type: "http",
+    scheme: "bearer",
+    description:
+      "The secret that the trust entry's `secret_hash` is of, where it has one, beside the event's signature.",
+  },
   clientSecret: {
     type: "http",
     scheme: "basic",
@@ -96,6 +104,7 @@ function security(auth: Auth): Json[] {
   if (auth === "operator") return [{ operator: [] }];
   if (auth === "agent") return [{ agent: [] }];
   if (auth === "holder") return [{ token: [] }];
+  if (auth === "transmitter") return [{ transmitter: [] }, {}];
   // OpenAPI 3.1 allows role names here for any scheme; ours are the scopes.
   return [{ operator: [] }, { token: [`ephor:${auth.scope}`] }];
 }
@@ -113,7 +122,7 @@ function operation(route: Route, schemas: Schemas): Json {
     ...(body !== undefined && {
       requestBody: {
         required: route.isBodyOptional !== true,
-        content: { "application/json": { schema: schemas.of(body, "input") } },
+        content: { [route.textType ?? "application/json"]: { schema: schemas.of(body, "input") } },
       },
     }),
     responses: responses({ ...commonResponses(route), ...withProblems(route.responses) }, schemas),
@@ -148,7 +157,7 @@ function commonResponses(route: Route): Record<number, ResponseSpec> {
     }),
     ...(route.body !== undefined && {
       413: problem("The body is too large."),
-      415: problem("The body must be JSON in UTF-8."),
+      415: problem(`The body must be ${route.textType ?? "JSON in UTF-8"}.`),
     }),
   };
 }

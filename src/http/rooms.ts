@@ -1,4 +1,7 @@
+import type { Explanation } from "../api/decisions.ts";
+import type { ProxiedAnswer, ProxiedRequest } from "../proxy/exchange.ts";
 import type { ApplyRequest, ApplyResult } from "../api/apply.ts";
+import type { ApprovalDecision, ApprovalPage, ApprovalQuery, ApprovalView } from "../api/approvals.ts";
 import type { AuditPage, AuditQuery, AuditVerdict, ExportQuery } from "../api/audit.ts";
 import type { Chain } from "../api/chains.ts";
 import type { VendedCredential } from "../api/credentials.ts";
@@ -8,12 +11,23 @@ import type { KillOrder, KillPage, KillReceipt, KillsQuery, Restored, RestoreOrd
 import type { LoginView } from "../api/login.ts";
 import type { FeedFrameView } from "../api/revocations.ts";
 import type { SecretPage, SecretRotated, SecretView } from "../api/secrets.ts";
+import type {
+  PollAnswer,
+  PollRequest,
+  StreamChange,
+  StreamRequest,
+  StreamStatus,
+  StreamStatusRequest,
+  StreamView,
+} from "../api/ssf.ts";
 import type { TaskCompleted, TaskOpened, TaskRequest, TaskView } from "../api/tasks.ts";
+import type { ToolPage, ToolsAccepted, ToolsAcceptRequest } from "../api/tools.ts";
 import type { AgentStatusRequest, TrustDeleted, TrustObject, TrustPage } from "../api/trust-objects.ts";
 import type { LeasePage, LeaseQuery } from "../api/leases.ts";
 import type { Who } from "../api/who.ts";
 import type { Reason } from "../core/oauth/reasons.ts";
 import type { TrustKind } from "../core/trust/model.ts";
+import type { PushedSignal } from "../revocation/signals-received.ts";
 import type { OAuthAnswer, OAuthRequest } from "../sts/request.ts";
 
 /** Actions at the built-in resource `ephor` (CONTRACT §1). */
@@ -146,11 +160,51 @@ export interface Rooms {
     /** Server-sent events, each whole, until the client goes. */
     frames(order: FeedOrder, request: ClientRequest): Promise<AsyncIterable<string>>;
   };
+  /** Streams of security events; each call is judged by the room, a stream that is not the caller's is none. */
+  readonly ssf: {
+    create(order: StreamRequest, request: ClientRequest): Promise<StreamView>;
+    list(request: ClientRequest): Promise<StreamView[]>;
+    read(id: string, request: ClientRequest): Promise<StreamView>;
+    /** @param order.isWhole what is not named goes back to how it is by default */
+    change(order: StreamChange & { readonly isWhole: boolean }, request: ClientRequest): Promise<StreamView>;
+    remove(id: string, request: ClientRequest): Promise<void>;
+    status(id: string, request: ClientRequest): Promise<StreamStatus>;
+    setStatus(order: StreamStatusRequest, request: ClientRequest): Promise<StreamStatus>;
+    verify(order: { stream_id: string; state?: string | undefined }, request: ClientRequest): Promise<void>;
+    poll(id: string, order: PollRequest, request: ClientRequest): Promise<PollAnswer>;
+  };
+  readonly signals: {
+    /**
+     * Resolves when what a security event means stands everywhere.
+     *
+     * @throws {RefusedToken} recorded; the route tells it by RFC 8935
+     */
+    receive(pushed: PushedSignal): Promise<void>;
+  };
   /** Where humans sign in. */
   login(): LoginView;
   readonly credentials: {
     /** By a token of ours for that resource, which the room judges. */
     vend(resource: string, request: RequestFacts & { readonly credentials: Credentials }): Promise<VendedCredential>;
+  };
+  readonly proxy: {
+    /** One HTTP call, or undefined where there is no such resource. What it throws is mapped by `http/proxied`. */
+    http(request: ProxiedRequest): Promise<ProxiedAnswer | undefined>;
+    /** One MCP message, likewise. */
+    mcp(request: ProxiedRequest): Promise<ProxiedAnswer | undefined>;
+  };
+  /** Tools of an MCP resource, pinned and waiting. */
+  readonly tools: {
+    /** @param only one tool, with its definitions. @returns undefined where there is no such resource, or no such tool */
+    list(resource: string, only: string | undefined): Promise<ToolPage | undefined>;
+    accept(resource: string, order: ToolsAcceptRequest, call: Call): Promise<ToolsAccepted | undefined>;
+  };
+  readonly approvals: {
+    /** A reviewing agent sees those that ask it. */
+    list(query: ApprovalQuery, call: Call): Promise<ApprovalPage>;
+    read(id: string, call: Call): Promise<ApprovalView | undefined>;
+    /** @throws {AccessDeniedError} recorded; {ProblemError} `conflict` */
+    decide(order: ApprovalDecision & { readonly id: string }, call: Call): Promise<ApprovalView | undefined>;
   };
   readonly secrets: {
     list(page: { after: string; limit: number }): Promise<SecretPage>;
@@ -186,6 +240,7 @@ export interface Rooms {
     who(id: string, call: Call): Promise<Who>;
     leases(query: LeaseQuery, call: Call): Promise<LeasePage>;
     query(query: AuditQuery, call: Call): Promise<AuditPage>;
+    explain(id: string, call: Call): Promise<Explanation | undefined>;
     /** Lines of NDJSON, each with its line end. */
     export(query: ExportQuery, call: Call): AsyncIterable<string>;
     verify(call: Call): Promise<AuditVerdict>;

@@ -4,8 +4,15 @@ import type { Log } from "../system/log.ts";
 import type { Metrics } from "../system/metrics.ts";
 import type { AgentCaller, Caller, Credentials, EphorAction, RequestFacts, Rooms } from "./rooms.ts";
 
-/** Who may call a route: anybody; an OAuth client; an operator; any agent; the holder of a token for the resource, whom the room judges; or whoever holds this scope of `ephor`, and operators. */
-export type Auth = "none" | "client" | "operator" | "agent" | "holder" | { readonly scope: EphorAction };
+/** Who may call a route: anybody; an OAuth client; an operator; any agent; the holder of a token for the resource, whom the room judges; the transmitter of a security event, by its signature; or whoever holds this scope of `ephor`, and operators. */
+export type Auth =
+  | "none"
+  | "client"
+  | "operator"
+  | "agent"
+  | "holder"
+  | "transmitter"
+  | { readonly scope: EphorAction };
 
 /** One of a route's answers. */
 export interface ResponseSpec {
@@ -63,7 +70,7 @@ export interface Incoming<P, Q, B, C> {
   readonly house: House;
 }
 
-type CallerOf<A extends Auth> = A extends "none" | "holder" | "client"
+type CallerOf<A extends Auth> = A extends "none" | "holder" | "client" | "transmitter"
   ? undefined
   : A extends "agent"
     ? AgentCaller
@@ -71,7 +78,7 @@ type CallerOf<A extends Auth> = A extends "none" | "holder" | "client"
 
 /** A route as a value: the router serves it, the OpenAPI document describes it, tests go through all of them. */
 export interface RouteSpec<A extends Auth, P extends z.ZodType, Q extends z.ZodType, B extends z.ZodType> {
-  readonly method: "GET" | "PUT" | "POST" | "DELETE";
+  readonly method: "GET" | "PUT" | "PATCH" | "POST" | "DELETE";
   /** With parameters in braces, as OpenAPI writes them. */
   readonly path: string;
   readonly operationId: string;
@@ -87,6 +94,8 @@ export interface RouteSpec<A extends Auth, P extends z.ZodType, Q extends z.ZodT
   readonly bodyDocument?: z.ZodType;
   readonly isBodyOptional?: boolean;
   readonly maxBodyBytes?: number;
+  /** The media type of a body that is one text, a character for a byte, and not JSON. */
+  readonly textType?: string;
   readonly responses: Readonly<Record<number, ResponseSpec>>;
   handle(incoming: Incoming<z.output<P>, z.output<Q>, z.output<B>, CallerOf<A>>): Promise<Answer> | Answer;
 }

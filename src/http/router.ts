@@ -87,10 +87,19 @@ function serve(c: Ctx, { deps, route }: { deps: RouterDeps; route: Route }): Pro
     });
     const { params, query, body } = await readShapes(c, route).catch((error: unknown) => {
       // An agent at a route of its own is recorded by the room that decides, which will not be asked now (INV-29).
-      if (route.auth === "agent" && caller?.kind === "agent" && !(error instanceof ClientGoneError)) {
+      const agent = route.auth === "agent" && caller?.kind === "agent" ? caller.agent : undefined;
+      // Nor will the room be asked that would have judged a client.
+      const isUnjudged = route.auth === "client" || route.auth === "transmitter";
+      if ((agent !== undefined || isUnjudged) && !(error instanceof ClientGoneError)) {
         const { requestId, remoteAddress } = facts;
         const reason = error instanceof OAuthError ? error.reason : "malformed_request";
-        deps.rooms.refusedAtEdge({ reason, requestId, route: route.path, remoteAddress, agent: caller.agent });
+        deps.rooms.refusedAtEdge({
+          reason,
+          requestId,
+          route: route.path,
+          remoteAddress,
+          ...(agent !== undefined && { agent }),
+        });
       }
       throw error;
     });
@@ -203,9 +212,18 @@ function readQuery(c: Ctx, route: Route): unknown {
 async function readRequestBody(incoming: IncomingMessage, route: Route): Promise<unknown> {
   if (route.body === undefined) return undefined;
   const bytes = await readBody(incoming, route.maxBodyBytes ?? LIMITS.jsonBytes);
+  if (route.textType !== undefined) {
+    checkTextType(incoming.headers["content-type"], route.textType);
+    return checkShape(route.body, bytes.toString("latin1"), "body");
+  }
   if (bytes.length === 0 && route.isBodyOptional === true) return undefined;
   checkJsonType(incoming.headers["content-type"]);
   return checkShape(route.body, readJsonBody(bytes), "body");
+}
+
+function checkTextType(given: string | undefined, wanted: string): void {
+  if ((given ?? "").split(";", 1)[0]?.trim().toLowerCase() === wanted) return;
+  throw new ProblemError("unsupported_media_type", { detail: `The body must be ${wanted}.` });
 }
 
 function responseOf(answer: Answer, always: Readonly<Record<string, string>>): Response {

@@ -6,7 +6,7 @@ import type { Db } from "../db/database.ts";
 import type { DatabaseClock } from "../system/clock.ts";
 import { sha256Hex } from "../system/hash.ts";
 import { checkEntries, checkRemaining } from "./check.ts";
-import type { CheckSettings } from "./check.ts";
+import type { CheckProgram, CheckSettings } from "./check.ts";
 import { canonicalJson } from "./difference.ts";
 import { TrustRefusedError } from "./errors.ts";
 import { forbiddenChanges } from "./guard.ts";
@@ -31,6 +31,15 @@ export interface RegistryDeps {
   readonly clock: DatabaseClock;
   readonly issuerUrl: string;
   readonly checkSettings: CheckSettings;
+  readonly checkProgram?: CheckProgram;
+  /** Told of each change that this replica took in (`createMirror`). */
+  readonly changed?: (keys: readonly string[], position: number) => void;
+  /**
+   * Waits until no replica can release anything more that rests on what was taken away; never throws, for the change stands.
+   *
+   * @param position the kill position of the change
+   */
+  readonly withdrawn?: (position: number) => Promise<void>;
   /**
    * Makes the ledger's row. The ledger is another room's; it is handed in.
    *
@@ -154,14 +163,21 @@ function judge(
   refuseIf("trust_forbidden", forbiddenChanges(wish.actor, changes, trust, wish.entries));
   const merged = merge(trust, wish.entries, changes);
   const now = deps.clock.now();
-  const context = { merged, issuerUrl: deps.issuerUrl, now, checkSettings: deps.checkSettings };
+  const context = {
+    merged,
+    issuerUrl: deps.issuerUrl,
+    now,
+    checkSettings: deps.checkSettings,
+    checkProgram: deps.checkProgram,
+  };
   refuseIf("trust_invalid", [...checkEntries(wish.entries, context), ...checkRemaining(wish.entries, changes, merged)]);
   const warnings = findWarnings(trust, wish.entries, { merged, changes, now }).map(place);
   return { source: wish.source, version: at.version, changes, unchanged, warnings };
 }
 
 /**
- * Plans and applies a change: all of it, or nothing. Planned again, a few times, when another change came first.
+ * Plans and applies a change: all of it, or nothing. Planned again, a few times, when another change came first. Where it
+ * takes something away it is as good as a kill when this resolves: no replica releases anything more that rests on it.
  *
  * @throws {TrustRefusedError} as `planWish`
  * @throws {DatabaseUnreachableError} `database_unreachable`; with `outcomeUnknown` it may have been applied
@@ -183,10 +199,13 @@ export async function applyWish(deps: RegistryDeps, live: Live, wish: Wish): Pro
       ),
       deletes: plan.changes.filter((change) => change.op === "delete").map(({ kind, name }) => ({ kind, name })),
       kills: plan.changes.flatMap(killOf),
+      // What is only added takes nothing from anybody.
+      withdraws: plan.changes.some((change) => change.op !== "create"),
       event,
     });
     if (result.outcome === "stale") continue;
     await live.catchUp(result.version);
+    if (typeof result.position === "number") await deps.withdrawn?.(result.position);
     return { outcome: "applied", plan, version: result.version, eventId: event.id };
   }
   throw new TrustRefusedError("trust_stale");

@@ -1,7 +1,7 @@
 import { isProxied } from "../core/grants/candidates.ts";
 import { compileCondition } from "../core/grants/condition.ts";
 import { compileMatchers } from "../core/trust/matcher.ts";
-import type { AccessGrant, DelegationGrant, Grant, Resource } from "../core/trust/model.ts";
+import type { AccessGrant, Approver, DelegationGrant, Grant, Resource } from "../core/trust/model.ts";
 import type { TrustProblem } from "../core/trust/problem.ts";
 import { openHumanIssuerClaims } from "../core/trust/shared-issuers.ts";
 import type { CheckContext } from "./check.ts";
@@ -11,7 +11,7 @@ export function checkGrant(grant: Grant, context: CheckContext): TrustProblem[] 
   const common = checkParties(grant, context);
   if (grant.kind === "delegation") return [...common, ...checkDelegation(grant)];
   const resource = context.merged.resources.get(grant.resource);
-  return [...common, ...checkServed(grant), ...(resource === undefined ? [] : checkAtResource(grant, resource))];
+  return [...common, ...checkApprovers(grant), ...(resource === undefined ? [] : checkAtResource(grant, resource))];
 }
 
 /** At issuers where anybody can sign up, "their humans" is everybody. */
@@ -41,23 +41,57 @@ function checkDelegation(grant: DelegationGrant): TrustProblem[] {
     : [];
 }
 
-function checkServed(grant: AccessGrant): TrustProblem[] {
-  const problems: TrustProblem[] = [];
-  if (grant.approval !== undefined) {
+/** Who can decide in this version, and can be somebody else than the requester (CONTRACT §8 "Approval"). */
+function checkApprovers({ agent, approval }: AccessGrant): TrustProblem[] {
+  if (approval === undefined) return [];
+  const problems: TrustProblem[] = approval.by.flatMap((approver, at) => {
+    const path = approval.by.length === 1 ? ["approval", "by"] : ["approval", "by", at];
+    const problem = approverProblem(approver, agent);
+    return problem === undefined ? [] : [{ path, ...problem }];
+  });
+  const agents = new Set(
+    approval.by.flatMap((approver) => (typeof approver === "object" ? JSON.stringify(approver) : [])),
+  );
+  if (problems.length === 0 && !approval.by.includes("owner") && agents.size < approval.count) {
     problems.push({
-      path: ["approval"],
-      what: "is not served by this version",
-      mend: "take it out, and with it whatever must not happen without approval",
-    });
-  }
-  if (grant.once) {
-    problems.push({
-      path: ["once"],
-      what: "is not served by this version",
-      mend: "take it out, or narrow the grant with ttl and when",
+      path: ["approval", "count"],
+      what: `can never be reached: only ${agents.size} may decide`,
+      mend: "name more approvers in by, as a list, or ask for fewer",
     });
   }
   return problems;
+}
+
+function approverProblem(approver: Approver, agent: string): Omit<TrustProblem, "path"> | undefined {
+  if (approver === "owner") return undefined;
+  if (approver === "self") {
+    return {
+      what: "is self, and no fresh sign-in of the human reaches this version",
+      mend: "name owner, or a reviewing agent: {agent: NAME}",
+    };
+  }
+  if ("group" in approver) {
+    return {
+      what: "names a group, and this version knows no groups of operators",
+      mend: "name owner, or a reviewing agent: {agent: NAME}",
+    };
+  }
+  return approver.agent === agent
+    ? { what: "names the agent that would ask", mend: "name another agent, or owner; nobody approves what it asks for" }
+    : undefined;
+}
+
+/** Only what passes our proxy can wait for somebody. */
+function checkApprovalAt(grant: AccessGrant, resource: Resource): TrustProblem[] {
+  return grant.approval === undefined || isProxied(resource)
+    ? []
+    : [
+        {
+          path: ["approval"],
+          what: `is asked for at the call, but calls to ${resource.name} do not pass through Ephor`,
+          mend: "take it out, or put the resource behind the proxy",
+        },
+      ];
 }
 
 function checkAtResource(grant: AccessGrant, resource: Resource): TrustProblem[] {
@@ -83,14 +117,25 @@ function checkAtResource(grant: AccessGrant, resource: Resource): TrustProblem[]
       mend: "use subject, agent and task, or put the resource behind the proxy",
     });
   }
-  if (grant.once && resource.kind === "verify" && resource.introspection === undefined) {
-    problems.push({
-      path: ["once"],
-      what: `needs introspection at ${resource.name}`,
-      mend: "give the resource an introspection credential",
-    });
-  }
-  return [...problems, ...checkVending(grant, resource)];
+  return [
+    ...problems,
+    ...checkApprovalAt(grant, resource),
+    ...checkOnce(grant, resource),
+    ...checkVending(grant, resource),
+  ];
+}
+
+/** Where Ephor does not see the use of a token, whoever does must be able to say so (CONTRACT §5 "Once"). */
+export function checkOnce(grant: AccessGrant, resource: Resource): TrustProblem[] {
+  return grant.once && resource.kind === "verify" && resource.introspection === undefined
+    ? [
+        {
+          path: ["once"],
+          what: `needs introspection at ${resource.name}`,
+          mend: "give the resource an introspection credential",
+        },
+      ]
+    : [];
 }
 
 function checkVending(grant: AccessGrant, resource: Resource): TrustProblem[] {

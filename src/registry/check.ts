@@ -6,7 +6,7 @@ import type { Agent, Issuer, Resource } from "../core/trust/model.ts";
 import type { TrustProblem } from "../core/trust/problem.ts";
 import { checkRule } from "../core/trust/rules.ts";
 import type { TrustEntry } from "../core/trust/schema.ts";
-import { checkGrant } from "./check-grant.ts";
+import { checkGrant, checkOnce } from "./check-grant.ts";
 import type { Merged } from "./merged.ts";
 import type { Change } from "./plan.ts";
 import { checkReferences, referencesOf } from "./references.ts";
@@ -19,12 +19,22 @@ import type { Named } from "./references.ts";
  */
 export type CheckSettings = (provider: string, settings: Readonly<Record<string, unknown>>) => readonly TrustProblem[];
 
+/**
+ * Whether this server may start a program for an `mcp` resource with a `command`. What may be started is a setting of the
+ * server; it is handed in.
+ *
+ * @param program the first of the command
+ */
+export type CheckProgram = (program: string) => Pick<TrustProblem, "what" | "mend"> | undefined;
+
 /** By what an apply is judged. */
 export interface CheckContext {
   readonly merged: Merged;
   readonly issuerUrl: string;
   readonly now: EpochSeconds;
   readonly checkSettings: CheckSettings;
+  /** Without it no resource may have a `command`. */
+  readonly checkProgram?: CheckProgram | undefined;
 }
 
 /**
@@ -43,7 +53,8 @@ export function checkEntries(entries: readonly TrustEntry[], context: CheckConte
 }
 
 /**
- * Objects that stay as they are and name something that the plan deletes or turns into something else.
+ * Objects that stay as they are and name something that the plan deletes or turns into something else, and once-only grants at
+ * a resource that can no longer tell of a use.
  */
 export function checkRemaining(
   entries: readonly TrustEntry[],
@@ -66,8 +77,21 @@ export function checkRemaining(
         mend: "this object is of another source; change it there first",
       });
     }
+    for (const { path, what } of onceProblems(object, merged)) {
+      problems.push({
+        path: [object.kind, object.name, ...path],
+        what,
+        mend: "leave the resource its introspection, or change this grant of another source first",
+      });
+    }
   }
   return problems;
+}
+
+function onceProblems({ kind, model }: Named, { resources }: Merged): TrustProblem[] {
+  if (kind !== "grants" || model.kind !== "access") return [];
+  const resource = resources.get(model.resource);
+  return resource === undefined ? [] : checkOnce(model, resource);
 }
 
 function* everything(merged: Merged): Generator<Named> {
@@ -128,7 +152,13 @@ function checkAgent(agent: Agent, { merged }: CheckContext): TrustProblem[] {
   });
 }
 
-function checkResource(resource: Resource, { now, checkSettings }: CheckContext, taken: Taken): TrustProblem[] {
+const NO_PROGRAMS: ReturnType<CheckProgram> = {
+  what: "would start a program, which this server does not",
+  mend: "give the URL of an HTTP server",
+};
+
+function checkResource(resource: Resource, context: CheckContext, taken: Taken): TrustProblem[] {
+  const { now, checkSettings, checkProgram = () => NO_PROGRAMS } = context;
   const problems: TrustProblem[] = (taken.resources.get(canonicalTarget(resource.identifier)) ?? [])
     .filter((name) => name !== resource.name)
     .map((name) => ({
@@ -136,6 +166,9 @@ function checkResource(resource: Resource, { now, checkSettings }: CheckContext,
       what: `is the identifier of the resource ${name} too`,
       mend: "give each its own identifier",
     }));
+  const command = resource.kind === "mcp" ? commandOf(resource.settings) : undefined;
+  const refusal = command && checkProgram(command[0] ?? "");
+  if (refusal) problems.push({ path: ["mcp", "command", 0], ...refusal });
   if (resource.kind === "credential") problems.push(...checkSettings(resource.provider, resource.settings));
   const isProxied = resource.kind === "mcp" || resource.kind === "http";
   if (isProxied && resource.mode.observe && resource.mode.until > now + TRUST_LIMITS.observeDays * 86_400) {
@@ -146,4 +179,9 @@ function checkResource(resource: Resource, { now, checkSettings }: CheckContext,
     });
   }
   return problems;
+}
+
+function commandOf(settings: Readonly<Record<string, unknown>>): readonly string[] | undefined {
+  const { mcp } = settings as { mcp?: string | { command: readonly string[] } };
+  return typeof mcp === "object" ? mcp.command : undefined;
 }

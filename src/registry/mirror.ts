@@ -1,3 +1,4 @@
+import { killKey } from "../core/kill/keys.ts";
 import type { MutableTrustIndex } from "../core/trust/compiled.ts";
 import type { Agent, Grant, Issuer, Resource, TrustKind } from "../core/trust/model.ts";
 import { readTrustObject } from "../core/trust/schema.ts";
@@ -17,6 +18,13 @@ interface MirrorDeps {
   readonly log: Log;
   readonly issuerUrl: string;
   readonly index: MutableTrustIndex;
+  /**
+   * Told of each change that was taken in, in the same turn of the event loop.
+   *
+   * @param keys what is to be decided anew, by the keys that would kill it
+   * @param position the kill position at which the change was read: what was decided at an earlier one may rest on what was before
+   */
+  readonly changed?: ((keys: readonly string[], position: number) => void) | undefined;
 }
 
 /**
@@ -29,8 +37,12 @@ export function createMirror(deps: MirrorDeps): Mirror {
   let next: Promise<void> | undefined;
 
   const read = async (): Promise<void> => {
-    const { at, objects, deletes } = await loadChanges(deps.db, deps.index.version);
-    if (at > deps.index.version) applyObjects(deps, { version: at, objects, deletes });
+    const { at, epoch, objects, deletes } = await loadChanges(deps.db, deps.index.version);
+    if (at <= deps.index.version) return;
+    // Before the change too: a grant that is gone tells no more whose it was.
+    const before = keysOf(deps.index, [...objects, ...deletes]);
+    applyObjects(deps, { version: at, objects, deletes });
+    deps.changed?.([...new Set([...before, ...keysOf(deps.index, objects)])], epoch);
   };
   const start = (): Promise<void> => {
     const mine = read().finally(() => {
@@ -66,6 +78,17 @@ export function createMirror(deps: MirrorDeps): Mirror {
     },
   };
 }
+
+/** What releases may rest on these objects, by the keys that would kill them. */
+function keysOf(index: MutableTrustIndex, objects: readonly { kind: TrustKind; name: string }[]): string[] {
+  return objects.flatMap(({ kind, name }) => {
+    if (kind !== "grants") return [killKey(KINDS[kind], name)];
+    const grant = index.grantByName(name);
+    return grant === undefined ? [] : [killKey("agent", grant.agent)];
+  });
+}
+
+const KINDS = { issuers: "issuer", agents: "agent", resources: "resource" } as const;
 
 function applyObjects(
   deps: MirrorDeps,

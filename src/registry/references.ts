@@ -40,8 +40,15 @@ export function* referencesOf(object: Named): Generator<Reference> {
     case "grants": {
       const { model } = object;
       yield { at: ["agent"], kind: "agents", name: model.agent };
-      if (model.kind === "access") yield { at: ["resource"], kind: "resources", name: model.resource };
-      else for (const [at, name] of model.delegateTo.entries()) yield { at: ["delegate_to", at], kind: "agents", name };
+      if (model.kind === "access") {
+        yield { at: ["resource"], kind: "resources", name: model.resource };
+        for (const [at, approver] of (model.approval?.by ?? []).entries()) {
+          if (typeof approver !== "object" || !("agent" in approver)) continue;
+          const path: Path = model.approval?.by.length === 1 ? ["approval", "by"] : ["approval", "by", at];
+          yield { at: path, kind: "agents", name: approver.agent };
+        }
+      } else
+        for (const [at, name] of model.delegateTo.entries()) yield { at: ["delegate_to", at], kind: "agents", name };
       for (const [at, party] of (model.onBehalfOf ?? []).entries())
         yield partyReference(party, at, model.onBehalfOf?.length ?? 0);
     }

@@ -5,7 +5,7 @@
  */
 import { createTrustIndex } from "../core/trust/compiled.ts";
 import type { TrustIndex } from "../core/trust/compiled.ts";
-import type { Agent, TrustKind } from "../core/trust/model.ts";
+import type { Agent, TrustKind, TrustObjects } from "../core/trust/model.ts";
 import { readTrustObject } from "../core/trust/schema.ts";
 import type { TrustBody } from "../core/trust/schema.ts";
 import type { Log } from "../system/log.ts";
@@ -78,9 +78,12 @@ export interface Registry {
 }
 
 /** Makes the room. */
-export function createRegistry(deps: RegistryDeps & { readonly log: Log }): Registry {
-  const index = createTrustIndex({ issuerUrl: deps.issuerUrl });
-  const mirror = createMirror({ db: deps.db, log: deps.log, issuerUrl: deps.issuerUrl, index });
+export function createRegistry(
+  deps: RegistryDeps & { readonly log: Log; readonly canary?: TrustObjects | undefined },
+): Registry {
+  const { issuerUrl, canary } = deps;
+  const index = createTrustIndex({ issuerUrl, ...(canary && { canary }) });
+  const mirror = createMirror({ ...deps, index });
   const live: Live = { trust: index, catchUp: mirror.catchUp };
   return {
     trust: index,

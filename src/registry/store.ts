@@ -30,20 +30,21 @@ export async function* loadAll(db: Db): AsyncGenerator<{ at: number; objects: St
   }
 }
 
-/** What changed after a version, in one statement and so of one snapshot. */
+/** What changed after a version, and the kill position by then; in one statement and so of one snapshot. */
 export async function loadChanges(
   db: Db,
   after: number,
-): Promise<{ at: number; objects: StoredObject[]; deletes: { kind: TrustKind; name: string }[] }> {
+): Promise<{ at: number; epoch: number; objects: StoredObject[]; deletes: { kind: TrustKind; name: string }[] }> {
   const rows = await db.query<{
     at: number;
+    epoch: number;
     kind: TrustKind | null;
     name: string;
     source: string | null;
     body: TrustBody;
     version: number;
   }>(
-    `select g.trust_version as at, l.kind, l.name, o.source, o.body, o.version
+    `select g.trust_version as at, g.epoch, l.kind, l.name, o.source, o.body, o.version
      from ephor.gate g
      left join (select distinct kind, name from ephor.trust_log where version > $1) l on true
      left join ephor.trust_objects o on o.kind = l.kind and o.name = l.name
@@ -53,6 +54,7 @@ export async function loadChanges(
   const changed = rows.filter((row): row is typeof row & { kind: TrustKind } => row.kind !== null);
   return {
     at: rows[0]?.at ?? after,
+    epoch: rows[0]?.epoch ?? 0,
     objects: changed.filter((row): row is typeof row & { source: string } => row.source !== null),
     deletes: changed.filter((row) => row.source === null).map(({ kind, name }) => ({ kind, name })),
   };
@@ -123,16 +125,24 @@ export interface ApplyCall {
   readonly upserts: readonly { kind: TrustKind; name: string; source: string; body: TrustBody }[];
   readonly deletes: readonly { kind: TrustKind; name: string }[];
   readonly kills: readonly { kind: "agent" | "issuer" | "resource"; name: string }[];
+  /** Whether somebody may do less by it: then it has a kill position, which replicas acknowledge. */
+  readonly withdraws: boolean;
   /** A row of the ledger. */
   readonly event: object;
 }
 
+/** What `ephor.apply_trust` answers; a position where something was taken away. */
+export interface TrustApplied {
+  readonly outcome: "applied" | "stale";
+  readonly version: number;
+  readonly position?: number | null;
+}
+
 /** Changes trust objects, records it and kills what was removed, in one step under the gate's exclusive lock. */
-export async function applyTrust(db: Db, call: ApplyCall): Promise<{ outcome: "applied" | "stale"; version: number }> {
-  const rows = await db.query<{ result: { outcome: "applied" | "stale"; version: number } }>(
-    "select ephor.apply_trust($1::jsonb) as result",
-    [JSON.stringify(call)],
-  );
+export async function applyTrust(db: Db, call: ApplyCall): Promise<TrustApplied> {
+  const rows = await db.query<{ result: TrustApplied }>("select ephor.apply_trust($1::jsonb) as result", [
+    JSON.stringify(call),
+  ]);
   const result = rows[0]?.result;
   if (result === undefined) throw new TypeError("ephor.apply_trust answered nothing");
   return result;

@@ -1,7 +1,7 @@
 import type { EpochSeconds } from "../core/time.ts";
 import { createTrustIndex } from "../core/trust/compiled.ts";
 import type { TrustIndex } from "../core/trust/compiled.ts";
-import type { Agent, ClaimMatcher, Issuer, TrustRule } from "../core/trust/model.ts";
+import type { AccessGrant, Agent, ClaimMatcher, Issuer, TrustRule } from "../core/trust/model.ts";
 import type { TrustProblem } from "../core/trust/problem.ts";
 import type { TrustEntry } from "../core/trust/schema.ts";
 import { isGithubActions } from "../core/trust/shared-issuers.ts";
@@ -26,6 +26,13 @@ export function findWarnings(
         mend: "review it and name a later date",
       });
     }
+    if (entry.kind === "grants" && entry.model.kind === "access" && needsTwoOperators(entry.model)) {
+      warnings.push({
+        path: [...entry.path, "approval", "count"],
+        what: "needs two operators, and there is one operator key",
+        mend: "let a reviewing agent be the second: by: [owner, {agent: NAME}]",
+      });
+    }
     if (entry.kind === "grants" && entry.model.until !== undefined && context.now >= entry.model.until) {
       warnings.push({
         path: [...entry.path, "until"],
@@ -39,6 +46,10 @@ export function findWarnings(
     warnings.push(warning);
   }
   return warnings;
+}
+
+function needsTwoOperators({ approval }: AccessGrant): boolean {
+  return approval !== undefined && approval.by.length === 1 && approval.by[0] === "owner" && approval.count > 1;
 }
 
 /**

@@ -7,6 +7,7 @@ import type { Recorder } from "../audit/recorder.ts";
 import type { Heartbeat } from "../authz/heartbeat.ts";
 import type { Outstanding } from "../authz/outstanding.ts";
 import { ALL_KEY, killKey, type KillKind } from "../core/kill/keys.ts";
+import { CANARY, isCanary } from "../core/trust/canary.ts";
 import type { Db, DedicatedConnection } from "../db/database.ts";
 import { DatabaseUnreachableError } from "../db/errors.ts";
 import type { DatabaseClock } from "../system/clock.ts";
@@ -14,6 +15,7 @@ import type { Log } from "../system/log.ts";
 import type { Metrics } from "../system/metrics.ts";
 import { ulid } from "../system/random.ts";
 import { createAcknowledgements, type ReplicaHeard } from "./acknowledgements.ts";
+import { signalStep, type SignalCommand, type SignalDone } from "./signal.ts";
 
 /** One thing that a kill names; `all` has no value. */
 export type KillTarget = { readonly kind: KillKind; readonly value: string } | { readonly kind: "all" };
@@ -78,12 +80,23 @@ export interface Revocation {
     command: KillCommand,
     stands?: (done: KillDone) => void,
   ): Promise<KillDone & { readonly replicas: readonly ReplicaHeard[] }>;
+  /**
+   * Waits until every replica has taken in what stands at this position, or was fenced, and it is remembered outside of the
+   * database: for what is taken away otherwise than by a kill. Never throws.
+   */
+  everywhere(position: number): Promise<readonly ReplicaHeard[]>;
+  /**
+   * Does what a transmitter's security event means, once over all replicas; a kill stands everywhere when this has answered.
+   *
+   * @throws {DatabaseUnreachableError} and then nobody knows whether it is done
+   */
+  signal(command: SignalCommand): Promise<SignalDone & { readonly replicas: readonly ReplicaHeard[] }>;
   /** @returns undefined for a token that was killed before */
   killToken(token: TokenKill): Promise<KillDone | undefined>;
   /** Lifts kills. Nothing issued before them comes back. */
   restore(command: KillCommand): Promise<{ lifted: readonly string[]; atMs: number; eventId: string }>;
   read(id: string): Promise<StoredKill | undefined>;
-  /** Newest first. @param page.before the id that the page starts below */
+  /** Newest first, without the canary's. @param page.before the id that the page starts below */
   list(page: { before: string | undefined; limit: number }): Promise<readonly StoredKill[]>;
   /** Keeps the receipt of a kill that was done, in place of the one that was stored with it. */
   keepReceipt(id: string, receipt: object): Promise<void>;
@@ -114,16 +127,28 @@ interface RevocationDeps {
  */
 export function createRevocation(deps: RevocationDeps): Revocation {
   const { db } = deps;
-  const kills = oneByOne(db.dedicated("kill"));
+  const kills = oneByOne(db.dedicated("kill", { kept: true }));
   const revocations = oneByOne(db.dedicated("revoke"));
-  const { everywhere } = createAcknowledgements({ ...deps, connection: db.dedicated("acknowledgements") });
+  const signals = oneByOne(db.dedicated("signals"));
+  const { everywhere } = createAcknowledgements({
+    ...deps,
+    connection: db.dedicated("acknowledgements", { kept: true }),
+  });
+  const stood = async (position: number): Promise<readonly ReplicaHeard[]> =>
+    (await Promise.all([everywhere(position), deps.anchor(position)]))[0];
   return {
+    everywhere: stood,
     async kill(command, stands) {
       const done = await kills((connection) => strike(deps, connection, { command, draft: { type: "kill" } }));
       // Others kill while this one waits.
-      const replicas = Promise.all([everywhere(done.position), deps.anchor(done.position)]);
+      const replicas = stood(done.position);
       stands?.(done);
-      return { ...done, replicas: (await replicas)[0] };
+      return { ...done, replicas: await replicas };
+    },
+    async signal(command) {
+      const done = await signals((connection) => signalStep(deps, connection, command));
+      // Also where another replica does the same event now: the transmitter is told when it is done.
+      return { ...done, replicas: done.position === undefined ? [] : await stood(done.position) };
     },
     async killToken({ jti, txn, sub, by, requestId }) {
       const command = {
@@ -144,7 +169,7 @@ export function createRevocation(deps: RevocationDeps): Revocation {
         const struck = await strike(deps, connection, { command, draft });
         return { done: struck, position: struck.position };
       });
-      await Promise.all([everywhere(position), deps.anchor(position)]);
+      await stood(position);
       return done;
     },
     restore: (command) => kills((connection) => lift(deps, connection, command)),
@@ -153,8 +178,8 @@ export function createRevocation(deps: RevocationDeps): Revocation {
     list: ({ before, limit }) =>
       readKills(
         db,
-        "($1::text is null or position < (select position from ephor.kills where id = $1)) order by position desc limit $2",
-        [before ?? null, limit],
+        "($1::text is null or position < (select position from ephor.kills where id = $1)) and actor <> $3 order by position desc limit $2",
+        [before ?? null, limit, CANARY],
       ),
     async keepReceipt(id, receipt) {
       await db.query("update ephor.kills set receipt = $2::jsonb where id = $1", [id, JSON.stringify(receipt)]);
@@ -211,7 +236,8 @@ async function strike(
   if (!row) throw new DatabaseUnreachableError({ outcomeUnknown: true });
   // Its own permits need no announcement.
   outstanding.struck(new Map(keys.map((key) => [key, row.r.position])));
-  for (const target of command.targets) metrics.kills.inc({ kind: target.kind });
+  // What the canary kills has numbers of its own.
+  if (!isCanary(command.by)) for (const target of command.targets) metrics.kills.inc({ kind: target.kind });
   deps.struck?.();
   return { id, atMs, position: row.r.position, eventId: event.id };
 }

@@ -1,5 +1,6 @@
 import type { Named } from "../api/kill.ts";
 import { ProblemError } from "../api/problem.ts";
+import { isCanary } from "../core/trust/canary.ts";
 import type { Db } from "../db/database.ts";
 import type { KillTarget } from "./revocation.ts";
 
@@ -30,7 +31,9 @@ const KNOWN: Readonly<Record<Exclude<Named["kind"], "all" | "trace">, string>> =
  * `unprocessable` for Ephor itself, and for a trace of too many chains
  */
 export async function killTargets(db: Pick<Db, "query">, named: readonly Named[]): Promise<readonly KillTarget[]> {
-  if (named.some(({ kind, value }) => kind === "resource" && value === "ephor"))
+  if (
+    named.some(({ kind, value }) => (kind === "resource" && value === "ephor") || (kind === "agent" && isCanary(value)))
+  )
     throw new ProblemError("unprocessable", {
       detail: "Ephor itself is no target: whoever kills must be able to restore",
     });

@@ -10,6 +10,13 @@ export type { Presented, PresentedRequest } from "./verify/presented.ts";
 export type { ProofMemory } from "./verify/proof.ts";
 export type { ResourceMetadata } from "./verify/resource-metadata.ts";
 export { RefusedError, type RefusalCode, type RefusalReason } from "./verify/refusal.ts";
+export {
+  ApprovalRefusedError,
+  createApprovalVerifier,
+  type ApprovalVerifier,
+  type ApprovedCall,
+  type VerifiedApproval,
+} from "./verify/approval.ts";
 export { actors, type Subject, type VerifiedToken } from "./verify/actors.ts";
 export type { AccessTokenClaims, ActClaim } from "../core/token/claims.ts";
 export { asResponse, honoMiddleware, type EphorVariables, type HonoContext } from "./verify/hono-middleware.ts";

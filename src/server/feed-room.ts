@@ -1,10 +1,11 @@
 import { InvalidClientError, OAuthError } from "../core/oauth/errors.ts";
+import type { Agent, Resource } from "../core/trust/model.ts";
 import { readForm } from "../core/oauth/form.ts";
 import { JWT_TYP } from "../core/oauth/vocabulary.ts";
 import type { Rooms, Credentials, RequestFacts } from "../http/rooms.ts";
 import type { Keys } from "../keys/keys.ts";
 import type { Audience, Feed, Frame } from "../revocation/feed.ts";
-import { agentIdentity } from "../sts/agent-identity.ts";
+import { agentIdentity, spendProofs } from "../sts/agent-identity.ts";
 import type { StsDeps } from "../sts/deps.ts";
 import type { LiveTokens } from "../sts/live-tokens.ts";
 import { introspectionClient } from "../sts/resource-server.ts";
@@ -30,12 +31,14 @@ export function feedRoom(deps: FeedRoomDeps): Rooms["revocations"] {
     },
     async frames(order, request) {
       const audience = await audienceOf(deps, order.resource, request);
+      const { mayStill } = audience;
       // The first frame is read before anything is answered: whoever cannot read says so by a status.
       const frames = feed.frames(audience, order.after, request.signal);
       const first = await frames.next();
       return (async function* events() {
         try {
-          for (let next = first; next.done !== true; next = await frames.next()) {
+          // Ends where a change touched what the receiver may: it comes again and says who it is.
+          for (let next = first; next.done !== true && mayStill(); next = await frames.next()) {
             const { seq, frame } = signed(audience, next.value);
             yield `id: ${seq}\nevent: frame\ndata: ${frame}\n\n`;
           }
@@ -47,24 +50,33 @@ export function feedRoom(deps: FeedRoomDeps): Rooms["revocations"] {
   };
 }
 
-/** @throws {InvalidClientError} recorded, the same for every cause */
-async function audienceOf(
+/** Whose frames these are, and whether nothing by which the receiver may have them was changed since. */
+type Receiver = Audience & { readonly mayStill: () => boolean };
+
+/**
+ * Whoever is told of a resource's kills: by its secret, or as the agent that introspects for it.
+ *
+ * @throws {InvalidClientError} recorded, the same for every cause
+ */
+export async function audienceOf(
   { sts, live }: Pick<FeedRoomDeps, "sts" | "live">,
   wanted: string | undefined,
   request: RequestFacts & { readonly credentials: Credentials },
-): Promise<Audience> {
+): Promise<Receiver> {
   const { authorization } = request.credentials;
   const { requestId, remoteAddress, method, route } = request;
   if (authorization !== undefined && /^bearer /i.test(authorization)) {
     const presented = { ...request.credentials, requestId, route: `${method} ${route}`, remoteAddress };
     // A stranger is recorded there.
-    const { agent } = await agentIdentity(sts, live, presented);
-    return only(sts.trust().resourcesIntrospectedBy(agent.name), wanted);
+    const identity = await agentIdentity(sts, live, presented);
+    const { agent } = identity;
+    if (identity.token?.claims.once === true) await spendProofs(sts, identity, presented);
+    return only(sts, { resources: sts.trust().resourcesIntrospectedBy(agent.name), agent, wanted });
   }
   try {
     const context = { form: readForm(new Uint8Array()), authorization, requestId, remoteAddress } as const;
     const client = await introspectionClient(sts, { ...context, traceId: undefined, proof: undefined });
-    return only(client.resources, wanted);
+    return only(sts, { resources: client.resources, agent: client.acting?.agent, wanted });
   } catch (error) {
     if (error instanceof OAuthError && error.status !== 503)
       await sts.noise.refused(
@@ -77,9 +89,21 @@ async function audienceOf(
 }
 
 /** One resource: its tokens are what the receiver judges. */
-function only(resources: readonly Audience[], wanted: string | undefined): Audience {
+function only(
+  sts: Pick<StsDeps, "trust">,
+  {
+    resources,
+    agent,
+    wanted,
+  }: { resources: readonly Resource[]; agent: Agent | undefined; wanted: string | undefined },
+): Receiver {
   const fitting = resources.filter(({ name }) => wanted === undefined || name === wanted);
   const [one] = fitting;
   if (one === undefined || fitting.length > 1) throw new InvalidClientError({ reason: "client_not_allowed" });
-  return { name: one.name, identifier: one.identifier };
+  // The index keeps an object as it is until it is changed.
+  const mayStill = (): boolean => {
+    const trust = sts.trust();
+    return trust.resourceByName(one.name) === one && (agent === undefined || trust.agent(agent.name) === agent);
+  };
+  return { name: one.name, identifier: one.identifier, mayStill };
 }

@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { createHeartbeat, type Heartbeat } from "../authz/heartbeat.ts";
 import { createHeed, type Heed } from "../authz/heed.ts";
 import { createOutstanding, type Outstanding } from "../authz/outstanding.ts";
+import { createStreams, type Streams } from "../authz/streams.ts";
 import type { Config } from "../config.ts";
 import type { Db } from "../db/database.ts";
 import { createKeys, isFirstStart, type Keys } from "../keys/keys.ts";
@@ -32,6 +33,8 @@ export interface Ground {
   /** How kills reach this replica, and the permits that they drop. */
   readonly heed: Heed;
   readonly outstanding: Outstanding;
+  /** Answers that are being relayed; kills cut them. */
+  readonly streams: Streams;
   readonly keys: Keys;
   /** Seals what lies in the vault. */
   readonly envelope: Envelope;
@@ -57,7 +60,10 @@ export async function layGround(
   const clock = createDatabaseClock(overrides.clock ?? systemClock());
   const replica = ulid(clock.nowMs());
   const outstanding = createOutstanding(() => clock.monotonicMs());
-  const heed = createHeed({ db, replica, outstanding });
+  // A replica that is not beating yet relays nothing.
+  let beats: Pick<Heartbeat, "mayRelease"> = { mayRelease: () => false };
+  const streams = createStreams({ now: () => clock.now(), mayRelease: () => beats.mayRelease() });
+  const heed = createHeed({ db, replica, outstanding, streams });
   const heartbeat = createHeartbeat({
     db,
     clock,
@@ -66,6 +72,8 @@ export async function layGround(
     readTimeMs: overrides.readTimeMs,
     heed: (epoch) => heed.catchUp(epoch),
   });
+  beats = heartbeat;
+  lifecycle.onStop("background", "streams", streams.close);
   lifecycle.onStop("background", "heartbeat", heartbeat.close);
   await heartbeat.beat();
   const operatorKey = await ensureOperatorKey(db, {
@@ -94,6 +102,7 @@ export async function layGround(
     heartbeat,
     heed,
     outstanding,
+    streams,
     keys,
     envelope,
     isFirstStart: firstStart,

@@ -19,6 +19,7 @@ import { taskChain } from "../tasks/chain.ts";
 import { openLeases } from "../tasks/open-leases.ts";
 import { whoIs } from "../tasks/who.ts";
 import type { Anchoring } from "./anchor.ts";
+import { explained } from "./explain.ts";
 import { actorOf } from "./wire.ts";
 
 /** The reading side of the ledger, as the routes call it; and the heads and the sweeper that run beside it. */
@@ -31,6 +32,7 @@ export function createLedger(deps: {
   anchoring: Anchoring;
   lifecycle: Lifecycle;
   log: Log;
+  trustVersion: () => number;
 }): Rooms["ledger"] {
   const { db, clock, issuer, keys, recorder, anchoring, lifecycle, log } = deps;
   const heads = createHeads({
@@ -62,6 +64,7 @@ export function createLedger(deps: {
     who: (id) => whoIs({ db, clock }, id),
     leases: (query) => openLeases({ db, clock }, query),
     query: (query) => queryEvents(db, query),
+    explain: (id) => explained({ db, trustVersion: deps.trustVersion }, id),
     async *export(query, call) {
       // Taking the whole ledger away is itself an event.
       await recorder.noted({

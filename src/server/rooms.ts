@@ -1,22 +1,18 @@
-import { createNoise } from "../audit/noise.ts";
-import { createRecorder, type Recorder } from "../audit/recorder.ts";
-import { createAuthorizer } from "../authz/authorize.ts";
-import { createGate } from "../authz/gate.ts";
+import { createRecorder } from "../audit/recorder.ts";
 import type { Config } from "../config.ts";
 import { keptFor } from "../db/kept.ts";
-import { createFederation } from "../federation/federation.ts";
 import type { Rooms } from "../http/rooms.ts";
-import { createDpopNonces } from "../keys/dpop-nonce.ts";
 import { createOperators } from "../operators/authenticate.ts";
 import { createRegistry, type Registry } from "../registry/registry.ts";
-import { createRevocation } from "../revocation/revocation.ts";
+import { createSignalsReceived } from "../revocation/signals-received.ts";
 import type { StsDeps } from "../sts/deps.ts";
 import { createSts } from "../sts/sts.ts";
-import { createEgress, type Egress } from "../system/egress.ts";
-import { createUlids, type Ulids } from "../system/random.ts";
-import { createPlaces } from "../tasks/facts.ts";
+import { createEgress } from "../system/egress.ts";
+import { createPrograms } from "../system/programs.ts";
+import { createUlids } from "../system/random.ts";
 import { anchorDatabase } from "./anchor.ts";
 import { every, heedNotices } from "./background.ts";
+import { createCanary } from "./canary.ts";
 import { openBroker } from "./broker.ts";
 import { applyConfiguredTrust } from "./configured-trust.ts";
 import { createCheckSettings } from "./credential-settings.ts";
@@ -27,7 +23,10 @@ import { feedRoom } from "./feed-room.ts";
 import { killRooms } from "./kills.ts";
 import { loginRoom } from "./login-room.ts";
 import { createLedger } from "./ledger.ts";
+import { proxiedRooms } from "./proxy-room.ts";
+import { openSsf } from "./ssf.ts";
 import { registryRooms } from "./registry-rooms.ts";
+import { stsDeps } from "./sts-deps.ts";
 import { taskRooms } from "./task-rooms.ts";
 import { credentialRooms, secretRooms } from "./vault-rooms.ts";
 
@@ -38,10 +37,13 @@ const GAUGES_MS = 1_000;
 
 /** Opens every room on the ground, and hands the edge what its routes call. */
 export async function openRooms(config: Config, ground: Ground): Promise<Rooms> {
-  const { db, clock, keys, log, lifecycle, metrics, replica, heartbeat } = ground;
+  const { db, clock, keys, log, lifecycle, metrics, replica } = ground;
   const { issuer } = config;
   // Known below: leases end, and verifiers are told, by what happens in the rooms that those stand on.
   let wake = (): void => {};
+  let everywhere = async (_position: number): Promise<unknown> => undefined;
+  const canary = createCanary({ everySeconds: config.canarySeconds, issuer });
+  const programs = createPrograms(config.stdio.allow);
   const ids = createUlids();
   const recorder = createRecorder({ db, clock, replica, ids, trustVersion: () => registry.trust.version });
   const registry = createRegistry({
@@ -49,21 +51,67 @@ export async function openRooms(config: Config, ground: Ground): Promise<Rooms> 
     clock,
     issuerUrl: issuer,
     log,
+    canary: canary?.trust,
     checkSettings: createCheckSettings(clock),
+    checkProgram: (program) => {
+      const found = programs.find(program);
+      return "path" in found ? undefined : found;
+    },
     event: (draft) => recorder.draft(draft, "granted"),
+    changed: (touched, position) => ground.outstanding.struck(new Map(touched.map((key) => [key, position]))),
+    withdrawn: async (position) => void (await everywhere(position)),
   });
   await registry.load();
+  ground.heed.follow(registry.catchUp);
   await applyConfiguredTrust(config, registry, log);
   heedNotices(db.options, { registry, keys, heed: ground.heed, killed: () => wake(), lifecycle, log });
   const anchoring = await anchorDatabase(config, { db, log, isFirstStart: ground.isFirstStart });
   // Registered before the gate, so that the last head is made after the gate's last event.
-  const ledger = createLedger({ db, clock, issuer, keys, recorder, anchoring, lifecycle, log });
+  const trustVersion = (): number => registry.trust.version;
+  const ledger = createLedger({ db, clock, issuer, keys, recorder, anchoring, lifecycle, log, trustVersion });
   const egress = createEgress(ground.resolve === undefined ? {} : { resolve: ground.resolve });
   lifecycle.onStop("background", "egress", egress.close);
   const struck = (): void => wake();
   const anchor = (position: number): Promise<void> => anchoring.raise({ position });
   const deps = stsDeps(config, ground, { recorder, registry, ids, egress, struck, anchor });
+  everywhere = deps.revocation.everywhere;
   const broker = openBroker(ground, deps, { egress, aws: config.aws });
+  keepGauges(ground, registry);
+  const sts = createSts(deps);
+  const feed = createFeed({ db, clock, log });
+  lifecycle.onStop("accepting", "feed", feed.close);
+  // Who may kill, and what may be killed, is asked where nobody else asks (INV-10).
+  const kept = keptFor(db, "operators", { kept: true });
+  const operators = createOperators({ db: kept });
+  const ssf = openSsf(ground, { sts: deps, live: sts.live, operators, egress });
+  wake = () => {
+    broker.worker.wake();
+    feed.heard();
+    ssf.wake();
+  };
+  const rooms: Rooms = {
+    sts: { ...sts, dpopNonce: () => deps.dpopNonces.current(clock.now()) },
+    operators,
+    ...taskRooms(deps, sts.live, wake),
+    ssf: ssf.room,
+    revocations: feedRoom({ sts: deps, live: sts.live, feed, keys }),
+    signals: { receive: createSignalsReceived(deps) },
+    login: loginRoom(deps.trust),
+    credentials: credentialRooms({ sts: deps, live: sts.live, broker: broker.deps }),
+    ...proxiedRooms(ground, { sts: deps, live: sts.live, broker: broker.deps, programs }),
+    secrets: secretRooms(broker.deps),
+    kills: killRooms({ sts: deps, kept, kinds: broker.deps.kinds }),
+    registry: registryRooms(registry, recorder),
+    ledger,
+    keys: keyRooms({ keys, envelope: ground.envelope, recorder, clock, db }),
+    readiness: readinessOf(config, ground, anchoring),
+    refusedAtEdge: edgeRefusals(deps),
+  };
+  canary?.start(rooms, { clock, log, metrics, recorder, lifecycle });
+  return rooms;
+}
+
+function keepGauges({ lifecycle, log, metrics, clock, heartbeat }: Ground, registry: Registry): void {
   every(GAUGES_MS, "gauges", {
     lifecycle,
     log,
@@ -73,111 +121,30 @@ export async function openRooms(config: Config, ground: Ground): Promise<Rooms> 
       metrics.replicaLive.set(heartbeat.mayRelease() ? 1 : 0);
     },
   });
-  const sts = createSts(deps);
-  const feed = createFeed({ db, clock, log });
-  lifecycle.onStop("accepting", "feed", feed.close);
-  wake = () => {
-    broker.worker.wake();
-    feed.heard();
-  };
-  // Who may kill, and what may be killed, is asked where nobody else asks (INV-10).
-  const kept = keptFor(db, "operators");
-  return {
-    sts: { ...sts, dpopNonce: () => deps.dpopNonces.current(clock.now()) },
-    operators: createOperators({ db: kept }),
-    ...taskRooms(deps, sts.live, wake),
-    revocations: feedRoom({ sts: deps, live: sts.live, feed, keys }),
-    login: loginRoom(deps.trust),
-    credentials: credentialRooms({ sts: deps, live: sts.live, broker: broker.deps }),
-    secrets: secretRooms(broker.deps),
-    kills: killRooms({ sts: deps, kept, kinds: broker.deps.kinds }),
-    registry: registryRooms(registry, recorder),
-    ledger,
-    keys: keyRooms({ keys, envelope: ground.envelope, recorder, clock, db }),
-    readiness: async () => ({
-      database: await heartbeat.beat().then(
-        () => true,
-        () => false,
-      ),
-      clock: clock.skewMs() <= MAX_SKEW_MS,
-      ...(config.anchor !== null && { anchor: anchoring.isGood }),
-      serving: !lifecycle.isStopping(),
-    }),
-    refusedAtEdge: ({ reason, requestId, route, remoteAddress, agent }) => {
-      const draft = { type: "admin.request" as const, requestId, facts: { route } };
-      const recorded =
-        agent === undefined
-          ? deps.noise.refused(draft, reason, remoteAddress)
-          : recorder.refused({ ...draft, agent }, reason);
-      recorded.catch(() => {});
-    },
-  };
 }
 
-/** The token service with the gate in front of it. */
-function stsDeps(
+function readinessOf(
   config: Config,
-  ground: Ground,
-  at: {
-    recorder: Recorder;
-    registry: Registry;
-    ids: Ulids;
-    egress: Egress;
-    struck: () => void;
-    anchor: (position: number) => Promise<void>;
-  },
-): StsDeps {
-  const { db, clock, keys, log, lifecycle, metrics, replica, heartbeat } = ground;
-  const { recorder, registry, ids, egress, struck, anchor } = at;
-  const noise = createNoise({ db, clock, recorder });
-  const gate = createGate({
-    db,
-    clock,
-    replica,
-    ids,
-    observe: (rows, ms) => {
-      metrics.gateBatchSize.observe(rows);
-      metrics.gateSeconds.observe(ms / 1_000);
-    },
+  { heartbeat, clock, lifecycle }: Ground,
+  anchoring: { readonly isGood: boolean },
+): Rooms["readiness"] {
+  return async () => ({
+    database: await heartbeat.beat().then(
+      () => true,
+      () => false,
+    ),
+    clock: clock.skewMs() <= MAX_SKEW_MS,
+    ...(config.anchor !== null && { anchor: anchoring.isGood }),
+    serving: !lifecycle.isStopping(),
   });
-  lifecycle.onStop("background", "ledger", async () => {
-    await gate.idle();
-    await noise.close();
-    await recorder.idle();
-  });
-  return {
-    issuer: config.issuer,
-    trustDomain: config.trustDomain ?? undefined,
-    defaultTtlSeconds: config.tokens.ttlSeconds,
-    taskSeconds: { default: config.tasks.defaultSeconds, max: config.tasks.maxSeconds },
-    db,
-    clock,
-    trust: () => registry.trust,
-    federation: createFederation({
-      trust: () => registry.trust,
-      egress,
-      clock,
-      issuerUrl: config.issuer,
-      metrics,
-      log,
-    }),
-    keys,
-    dpopNonces: createDpopNonces(() => keys.nonceSecret()),
-    outstanding: ground.outstanding,
-    authorizer: createAuthorizer({
-      gate,
-      recorder,
-      clock,
-      mayRelease: heartbeat.mayRelease,
-      outstanding: ground.outstanding,
-      catchUp: registry.catchUp,
-      observe: (outcome) => metrics.gateOutcomes.inc({ outcome }),
-    }),
-    recorder,
-    noise,
-    places: createPlaces(db),
-    revocation: createRevocation({ ...ground, recorder, struck, anchor }),
-    log,
-    metrics,
+}
+
+/** Counts strangers, and records whoever is known (A-AUD-07). */
+function edgeRefusals({ noise, recorder }: Pick<StsDeps, "noise" | "recorder">): Rooms["refusedAtEdge"] {
+  return ({ reason, requestId, route, remoteAddress, agent }) => {
+    const draft = { type: "admin.request" as const, requestId, facts: { route } };
+    const recorded =
+      agent === undefined ? noise.refused(draft, reason, remoteAddress) : recorder.refused({ ...draft, agent }, reason);
+    recorded.catch(() => {});
   };
 }

@@ -9,8 +9,9 @@ import { readBearer } from "../core/oauth/bearer.ts";
 import type { Reason } from "../core/oauth/reasons.ts";
 import { pathOf } from "../core/delegation/chain.ts";
 import { decide, type Decision } from "../core/grants/decide.ts";
-import type { Ask, KillPairs } from "../authz/ask.ts";
+import type { Ask, KillPairs, ReplayKey } from "../authz/ask.ts";
 import type { AccessTokenClaims } from "../core/token/claims.ts";
+import { onceKeys } from "../core/token/once.ts";
 import { RefusedToken } from "../core/token/refused.ts";
 import type { Agent } from "../core/trust/model.ts";
 import { checkStanding } from "../federation/match.ts";
@@ -93,14 +94,26 @@ async function proved(deps: StsDeps, live: LiveTokens, presented: Presented): Pr
 }
 
 /**
- * Spends what proves the agent only once, where no release does it: `private_key_jwt` and DPoP proofs that come with a read
- * or the end of a task (A-CLI-04, RFC 9449 §11.1).
+ * What a request spends that proved the agent so: a `private_key_jwt`, a DPoP proof, a once-only token.
+ *
+ * @param isOnce whether the decision makes the token once-only
+ */
+export function spendsOf({ acting, proof, token }: AgentIdentity, isOnce: boolean = false): readonly ReplayKey[] {
+  return [
+    ...(acting?.replay ?? []),
+    ...(proof ? [{ key: proof.replayKey, exp: proof.replayUntil }] : []),
+    ...(token ? onceKeys(token.claims, isOnce) : []),
+  ];
+}
+
+/**
+ * Spends what proves the agent only once, where no release does it: `private_key_jwt`, DPoP proofs and once-only tokens that
+ * come with a read or the end of a task (A-CLI-04, RFC 9449 §11.1, CONTRACT §5 "Once").
  *
  * @throws {InvalidTokenError} `replayed`
  */
 export async function spendProofs(deps: StsDeps, identity: AgentIdentity, request: RequestTrace): Promise<void> {
-  const { acting, proof } = identity;
-  const once = [...(acting?.replay ?? []), ...(proof ? [{ key: proof.replayKey, exp: proof.replayUntil }] : [])];
+  const once = spendsOf(identity);
   if (once.length === 0) return;
   const spent = await deps.db.query<{ key: string }>(
     `insert into ephor.replay (key, holder, exp) select k.key, $3, k.exp from unnest($1::text[], $2::bigint[]) as k(key, exp)
@@ -158,6 +171,9 @@ async function byOwnToken(
     const proof = holderProof(deps, claims, presented, given);
     const state = await live.state(claims.jti);
     if (!state) throw new RefusedToken({ reason: "token_unknown" });
+    // Here for what is never decided, such as a scope that is not in it; whoever comes at the same moment loses at the gate.
+    if (claims.once === true && (await live.isSpent(claims.jti)))
+      throw new RefusedToken({ reason: "replayed", agent: claims.client_id });
     if (!state.live) throw new RefusedToken({ reason: "token_revoked", agent: claims.client_id });
     const agent = deps.trust().agent(claims.client_id);
     if (!agent) throw new RefusedToken({ reason: "client_unknown", agent: claims.client_id });
@@ -231,7 +247,7 @@ export async function authorizeAtEphor(
       const decision = decideAtEphor(deps, place, scope);
       denied = decision.allowed ? undefined : decision.reason;
       if (!decision.allowed) throw new InsufficientScopeError({ reason: decision.reason, scope });
-      return { value: undefined, ask: requestAsk(deps, identity, { presented, route, scope }) };
+      return { value: undefined, ask: requestAsk(deps, identity, { presented, route, scope, isOnce: decision.once }) };
     })
     .catch((error: unknown) => {
       if (denied === undefined) throw error;
@@ -261,10 +277,10 @@ function decideAtEphor(deps: StsDeps, place: Place, scope: string): Decision {
 function requestAsk(
   deps: StsDeps,
   identity: AgentIdentity,
-  at: { presented: Presented; route: string; scope: string },
+  at: { presented: Presented; route: string; scope: string; isOnce: boolean },
 ): Ask {
   const { claims, state } = identity.token as NonNullable<AgentIdentity["token"]>;
-  const { route, scope, presented } = at;
+  const { route, scope, presented, isOnce } = at;
   return {
     action: "admin.request",
     target: route,
@@ -272,7 +288,7 @@ function requestAsk(
     trustVersion: deps.trust().version,
     kill: identity.kill,
     task: { txn: state.txn, nodes: [state.node] },
-    ...(identity.proof ? { replay: [{ key: identity.proof.replayKey, exp: identity.proof.replayUntil }] } : {}),
+    replay: spendsOf(identity, isOnce),
     event: {
       type: "admin.request",
       agent: identity.agent.name,

@@ -25,6 +25,8 @@ export interface StsDeps {
   readonly db: Db;
   readonly clock: DatabaseClock;
   readonly trust: () => TrustIndex;
+  /** Brings what `trust` answers to at least this version. @throws {DatabaseUnreachableError} */
+  readonly takeIn: (version: number) => Promise<void>;
   readonly federation: Federation;
   readonly keys: Keys;
   readonly dpopNonces: DpopNonces;

@@ -1,9 +1,16 @@
-import { InvalidClientError, InvalidRequestError, OAuthError } from "../core/oauth/errors.ts";
+import {
+  InvalidClientError,
+  InvalidRequestError,
+  OAuthError,
+  TemporarilyUnavailableError,
+} from "../core/oauth/errors.ts";
 import { readForm } from "../core/oauth/form.ts";
 import { readTraceparent } from "../core/oauth/traceparent.ts";
 import { JWT_TYP } from "../core/oauth/vocabulary.ts";
+import type { Permit } from "../core/permit.ts";
 import type { AccessTokenClaims } from "../core/token/claims.ts";
 import { RefusedToken } from "../core/token/refused.ts";
+import { consumeToken, readConsume } from "./consume.ts";
 import type { StsDeps } from "./deps.ts";
 import type { LiveTokens } from "./live-tokens.ts";
 import { readOwnToken } from "./own-token.ts";
@@ -16,7 +23,8 @@ const JWT_ANSWER = "application/token-introspection+jwt";
 
 /**
  * `POST /introspect`: whether a token is live now, for the resource that asks. Reads kills in the database each time and
- * writes no audit row. Whatever is wrong with the token, the answer is `{"active":false}`.
+ * writes no audit row; with `consume=true` it uses the token, through the gate. Whatever is wrong with the token, the answer is
+ * `{"active":false}`.
  *
  * @see RFC 7662 §2, RFC 9701
  */
@@ -33,21 +41,64 @@ export function createIntrospection(
     try {
       await deps.keys.fresh();
       const context = contextOf(request);
-      const client = await introspectionClient(deps, context);
-      if (client.acting) trail.acting = client.acting;
-      if (client.resources.length === 0) throw new InvalidClientError({ reason: "client_not_allowed" });
-      const token = context.form.get("token");
-      if (token === undefined)
-        throw new InvalidRequestError({ reason: "parameter_missing", help: "token is required." });
-      const { claims, lapsesAtMs } = await liveClaims(deps, liveTokens, client, token);
+      const { client, claims, lapsesAtMs, permit } = await asked(deps, liveTokens, { context, trail });
       deps.metrics.introspections.inc({ result: claims ? "active" : "inactive" });
       const answered = answer(deps, request, client, claims);
+      if (permit) return { ...answered, ...releasedBy(deps, permit) };
       // As with a permit: after a pause in which there may have been a kill, nothing is said to be live.
       return claims ? { ...answered, release: () => deps.clock.monotonicMs() <= lapsesAtMs } : answered;
     } catch (error) {
       deps.metrics.introspections.inc({ result: "refused" });
       throw error instanceof OAuthError && error.status === 503 ? error : await refused(deps, trail, error);
     }
+  };
+}
+
+/**
+ * Who asks, and what is known of the token. Whoever may ask by trust that was changed before the token was looked up is asked
+ * again who it is: a resource that was taken away, or whose secret was, is told nothing more.
+ */
+async function asked(
+  deps: StsDeps,
+  liveTokens: LiveTokens,
+  { context, trail }: { context: Context; trail: Trail },
+): Promise<{
+  client: IntrospectionClient;
+  claims: AccessTokenClaims | undefined;
+  lapsesAtMs: number;
+  /** Where the token was used by being asked about. */
+  permit?: Permit | undefined;
+}> {
+  for (let attempt = 0; attempt < 2; attempt++) {
+    const { version } = deps.trust();
+    const client = await introspectionClient(deps, context);
+    if (client.acting) trail.acting = client.acting;
+    if (client.resources.length === 0) throw new InvalidClientError({ reason: "client_not_allowed" });
+    const token = context.form.get("token");
+    if (token === undefined) throw new InvalidRequestError({ reason: "parameter_missing", help: "token is required." });
+    if (readConsume(context.form)) {
+      const consumed = await consumeToken(deps, liveTokens, { client, token, trail });
+      return { client, claims: consumed?.claims, lapsesAtMs: 0, permit: consumed?.permit };
+    }
+    const { claims, trustVersion, lapsesAtMs } = await liveClaims(deps, liveTokens, client, token);
+    if (claims === undefined || trustVersion <= version) return { client, claims, lapsesAtMs };
+    await deps.takeIn(trustVersion);
+    // Its assertion was spent.
+    if (client.acting) break;
+  }
+  throw new TemporarilyUnavailableError({ reason: "stale_trust" });
+}
+
+/** A use that was recorded and whose answer may not leave any more says so in the record; it stays used. */
+function releasedBy(deps: StsDeps, permit: Permit): Pick<OAuthAnswer, "release" | "withheld"> {
+  const withheld = (): void => deps.authorizer.withheld(permit);
+  return {
+    release() {
+      if (permit.isLive(deps.clock.monotonicMs())) return true;
+      withheld();
+      return false;
+    },
+    withheld,
   };
 }
 
@@ -68,8 +119,8 @@ async function liveClaims(
   liveTokens: LiveTokens,
   client: IntrospectionClient,
   token: string,
-): Promise<{ claims: AccessTokenClaims | undefined; lapsesAtMs: number }> {
-  const none = { claims: undefined, lapsesAtMs: 0 };
+): Promise<{ claims: AccessTokenClaims | undefined; trustVersion: number; lapsesAtMs: number }> {
+  const none = { claims: undefined, trustVersion: 0, lapsesAtMs: 0 };
   let claims: AccessTokenClaims;
   try {
     claims = await readOwnToken(deps, token);
@@ -79,8 +130,10 @@ async function liveClaims(
   }
   // Only tokens addressed to it: the endpoint is no oracle for tokens that came to the wrong hands.
   if (!client.resources.some((resource) => resource.identifier === claims.aud)) return none;
-  const { live, lapsesAtMs } = await liveTokens.isLive(claims.jti);
-  return live ? { claims, lapsesAtMs } : none;
+  // Before it is looked whether it lives, so that the answer is what was so at one moment.
+  if (claims.once === true && (await liveTokens.isSpent(claims.jti))) return none;
+  const { live, ...read } = await liveTokens.isLive(claims.jti);
+  return live ? { claims, ...read } : none;
 }
 
 function answer(

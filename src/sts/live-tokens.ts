@@ -1,4 +1,5 @@
 import type { Outstanding } from "../authz/outstanding.ts";
+import { onceKey } from "../core/token/once.ts";
 import { TemporarilyUnavailableError } from "../core/oauth/errors.ts";
 import type { Db } from "../db/database.ts";
 import { createLane } from "../db/lane.ts";
@@ -21,11 +22,15 @@ export interface LiveTokens {
   state(jti: string): Promise<TokenState | undefined>;
   /** Whether it is live, for who needs no more: introspection. */
   isLive(jti: string): Promise<Liveness>;
+  /** Whether a once-only token was used. Asked for such tokens alone: others have nothing to be looked up. */
+  isSpent(jti: string): Promise<boolean>;
 }
 
 /** What was read, and until when it may be told to anybody. */
 export interface Liveness {
   readonly live: boolean;
+  /** The trust version when it was read: whoever may ask by an older one perhaps may not any more. */
+  readonly trustVersion: number;
   /** Monotonic milliseconds. Whoever was held up for longer than that tells nothing: there may have been a kill. */
   readonly lapsesAtMs: number;
 }
@@ -47,7 +52,8 @@ interface StateRow {
 
 /** One statement for everyone who waits. `$2` is the time by the database's clock, in epoch seconds. */
 const READ_STATES = "select jti, live, txn, node, path, kill_keys, kill_epochs from ephor.token_states($1, $2)";
-const READ_LIVE = "select jti from ephor.token_states($1, $2) where live";
+const READ_LIVE = `select g.trust_version as version, s.jti
+  from ephor.gate g left join ephor.token_states($1, $2) s on s.live where g.id = 1`;
 
 /**
  * @param deps.db connections of their own carry the reads, so that a busy pool does not delay them
@@ -68,16 +74,26 @@ export function createLiveTokens(deps: {
     for (let read = 0; read < MAX_READS; read++) {
       const { strikes } = outstanding;
       const lapsesAtMs = clock.monotonicMs() + LAPSES_AFTER_MS;
-      const rows = await liveConnection.call<{ jti: string }>("live", READ_LIVE, [[...new Set(jtis)], clock.now()]);
+      const rows = await liveConnection.call<{ version: number; jti: string | null }>("live", READ_LIVE, [
+        [...new Set(jtis)],
+        clock.now(),
+      ]);
       const live = new Set(rows.map((row) => row.jti));
       // INVARIANT: what was read before a kill that this replica has acknowledged meanwhile is told to nobody.
-      if (strikes === outstanding.strikes) return jtis.map((jti) => ({ live: live.has(jti), lapsesAtMs }));
+      if (strikes !== outstanding.strikes) continue;
+      const trustVersion = rows[0]?.version ?? Number.MAX_SAFE_INTEGER;
+      return jtis.map((jti) => ({ live: live.has(jti), trustVersion, lapsesAtMs }));
     }
     throw new TemporarilyUnavailableError({ reason: "permit_lapsed" });
   });
   const stateConnection = db.dedicated("token states");
   const liveConnection = db.dedicated("live tokens");
-  return { state: (jti) => states.submit(jti), isLive: (jti) => lives.submit(jti) };
+  return {
+    state: (jti) => states.submit(jti),
+    isLive: (jti) => lives.submit(jti),
+    isSpent: async (jti) =>
+      (await db.query("select 1 as one from ephor.replay where key = $1", [onceKey(jti)])).length > 0,
+  };
 }
 
 function stateOf(row: StateRow): TokenState {

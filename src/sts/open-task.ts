@@ -4,7 +4,7 @@ import { standingProblem } from "../core/grants/decide.ts";
 import type { Ask, Binding } from "../authz/ask.ts";
 import { ulid } from "../system/random.ts";
 import { faced, singleUseKeys, type ActingAgent } from "./acting-agent.ts";
-import type { AgentIdentity } from "./agent-identity.ts";
+import { spendsOf, type AgentIdentity } from "./agent-identity.ts";
 import type { StsDeps } from "./deps.ts";
 import { forHuman, forItself, humanDeadline, recheckSubject, type Origin } from "./origin.ts";
 import { joined, positionOf } from "./position.ts";
@@ -156,11 +156,7 @@ function askOf(
         trust_version: deps.trust().version,
       },
     },
-    replay: [
-      ...acting.replay,
-      ...(identity.proof ? [{ key: identity.proof.replayKey, exp: identity.proof.replayUntil }] : []),
-      ...singleUseKeys(acting, undefined, txn),
-    ],
+    replay: [...spendsOf(identity), ...singleUseKeys(acting, undefined, txn)],
     ...(binding === undefined ? {} : { binding }),
     // A token of ours counts as long as the task and the place that it came from are open.
     ...(identity.token && { task: { txn: identity.token.state.txn, nodes: [identity.token.state.node] } }),

@@ -1,7 +1,9 @@
 import { InvalidRequestError } from "../core/oauth/errors.ts";
 import { TOKEN_TYPE } from "../core/oauth/vocabulary.ts";
+import type { ReplayKey } from "../authz/ask.ts";
 import { appendActor, agentSub } from "../core/delegation/chain.ts";
 import { checkMayAct } from "../core/delegation/may-act.ts";
+import { onceKeys } from "../core/token/once.ts";
 import { RefusedToken } from "../core/token/refused.ts";
 import { compileMatchers, matchClaims, type CompiledMatcher } from "../core/trust/matcher.ts";
 import type { TrustIndex } from "../core/trust/compiled.ts";
@@ -50,6 +52,8 @@ export type Person = Pick<VerifiedToken, "issuer" | "claims" | "sub" | "authTime
 export interface Proved {
   readonly acting: ActingAgent;
   readonly origin: Origin;
+  /** What else is spent with it. */
+  readonly replay?: readonly ReplayKey[];
 }
 
 /**
@@ -220,13 +224,16 @@ async function byHandOver(deps: StsDeps, context: Context, token: string, type: 
     throw new RefusedToken({ reason: "subject_not_addressed", agent: acting.agent.name });
   }
   const made = await deps.places.find(claims.txn, claims.jti);
-  if (made) return { acting, origin: { kind: "continue", place: sameAgent(made, acting) } };
+  // A once-only one is redeemed once; whoever redeemed it goes on by the task's handle.
+  const replay = onceKeys(claims);
+  if (made) return { acting, replay, origin: { kind: "continue", place: sameAgent(made, acting) } };
   const handOver = await deps.places.handOver(claims.jti);
   const from = handOver && (await deps.places.find(handOver.txn, handOver.node));
   if (!handOver || !from || handOver.txn !== claims.txn || handOver.aud !== claims.aud) {
     throw new RefusedToken({ reason: "token_unknown" });
   }
-  return { acting, origin: { kind: "redeem", from, handOver, path: appendActor(from.node.path, acting.agent.name) } };
+  const path = appendActor(from.node.path, acting.agent.name);
+  return { acting, replay, origin: { kind: "redeem", from, handOver, path } };
 }
 
 /** A task handle: a name, not a secret; only an agent of the chain, authenticated afresh, can use it. */

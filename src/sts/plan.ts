@@ -115,7 +115,10 @@ function allow(trust: TrustIndex, at: { request: Request; position: Position; ta
       const decisions = scopesByResource(trust, request.wanted.scopes).map(({ resource, scopes }) =>
         decide(trust, { resource, scopes, passesProxy: false, ...common }),
       );
-      return allowed(mergeDecisions(decisions), target.audience, "trust-domain");
+      const merged = mergeDecisions(decisions);
+      // Services inside the domain verify it offline, each for itself: nobody could say that it was used.
+      if (merged.allowed && merged.once) throw refusal("not_transferable", { resource: "trust-domain" });
+      return allowed(merged, target.audience, "trust-domain");
     }
   }
 }
@@ -323,6 +326,7 @@ function factsOf(at: {
       profile: acting.workload?.profile,
     },
     key_bound: jkt === undefined ? undefined : true,
+    once: granted.decision.once ? true : undefined,
     trust_version: trust.version,
   };
 }

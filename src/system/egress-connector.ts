@@ -45,7 +45,7 @@ export function guardedConnector(o: {
     }
     guard.connect({ ...options, hostname }, (...result) => {
       const [error, socket] = result;
-      if (error !== null) return callback(error, null);
+      if (error !== null) return callback(asUnreached(error), null);
       if (!isAddressAllowed(socket.remoteAddress ?? "", guard.scope)) {
         socket.destroy();
         return callback(new EgressError("address"), null);
@@ -53,6 +53,13 @@ export function guardedConnector(o: {
       return callback(null, socket);
     });
   };
+}
+
+/** What was refused by us stays what it is; everything else is said to have failed before a byte of a request left. */
+function asUnreached(error: Error): EgressError {
+  if (error instanceof EgressError && error.kind !== "network") return error;
+  const isTimeout = "code" in error && error.code === "UND_ERR_CONNECT_TIMEOUT";
+  return new EgressError(isTimeout ? "timeout" : "network", { cause: error, unreached: true });
 }
 
 function withScope(

@@ -16,10 +16,13 @@ export type EgressFailure =
 /** An outbound request failed or was refused. The message names the kind only: no URL, no header, no byte of the answer. */
 export class EgressError extends Error {
   readonly kind: EgressFailure;
+  /** No connection came to stand: nothing was sent, and whatever was to be sent cannot be the cause. */
+  readonly unreached: boolean;
 
-  constructor(kind: EgressFailure, options?: { cause?: unknown }) {
+  constructor(kind: EgressFailure, options: { cause?: unknown; unreached?: boolean } = {}) {
     super(`egress: ${kind}`, options);
     this.name = "EgressError";
     this.kind = kind;
+    this.unreached = options.unreached ?? false;
   }
 }

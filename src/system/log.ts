@@ -48,6 +48,8 @@ export interface LogFields {
   readonly skewMs?: number | undefined;
   /** One of our own fixed sentences: what it means for the operator, and the mend. */
   readonly note?: string | undefined;
+  /** What a local server wrote to its standard error, one line, without its secrets. */
+  readonly stderr?: string | undefined;
   /** Whatever was thrown. Its class, code and stack frames are logged; its message is not, for it may quote data. */
   readonly err?: unknown;
 }
@@ -105,6 +107,7 @@ const ALLOWED: Record<Exclude<keyof LogFields, "err">, true> = {
   attempt: true,
   skewMs: true,
   note: true,
+  stderr: true,
 };
 
 /**

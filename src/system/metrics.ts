@@ -14,6 +14,11 @@ export interface Metrics {
   /** `reason` of the closed list of `core/oauth/reasons`. */
   readonly refusals: Counter<"reason">;
   readonly kills: Counter<"kind">;
+  /**
+   * `issuer`: its name in trust, or `none` where nothing was proved; `event`: short name, `other` or `none`; `outcome`: `killed`,
+   * `sessions`, `lifted`, `not_lifted`, `recorded`, `repeated`, `refused` or `failed`.
+   */
+  readonly signalsReceived: Counter<"issuer" | "event" | "outcome">;
   /** Requests that one statement of the gate carried. */
   readonly gateBatchSize: Histogram<string>;
   /** Seconds from asking the gate to its answer. */
@@ -23,6 +28,16 @@ export interface Metrics {
   /** Seconds from the request's head to its answer. `route` is the pattern. */
   readonly httpRequestSeconds: Histogram<"route" | "status">;
   readonly httpInFlight: Gauge<string>;
+  /** `resource`: its name in trust; `outcome`: `done`, `aborted`, `upstream_error`, or `cut_` and why. */
+  readonly proxiedCalls: Counter<"resource" | "outcome">;
+  /** Seconds from a call's leaving to the end of its answer. */
+  readonly proxiedSeconds: Histogram<"resource">;
+  /** 1 while this replica refuses calls to an upstream that nobody answers at, 0 once it was there again. */
+  readonly upstreamOpen: Gauge<"resource">;
+  /** Answers that are being relayed. */
+  readonly proxiedStreams: Gauge<string>;
+  /** MCP servers that this replica started and that run. */
+  readonly localServers: Gauge<string>;
   /** `result`: `ok`, or the kind of the egress error. */
   readonly issuerFetches: Counter<"result">;
   readonly signatureMemoHits: Counter<string>;
@@ -35,8 +50,23 @@ export interface Metrics {
   /** Of these, those that could not be ended for a while: somebody must look. */
   readonly leasesStuck: Gauge<string>;
   readonly leasesOldestSeconds: Gauge<string>;
+  /** Seconds from asking for the canary's kill to the first refusal. `point`: `exchange`, `introspection` or `feed`. */
+  readonly killToDenySeconds: Histogram<"point">;
+  /** `point`: where something was allowed after the kill's answer; `run`: the canary could not measure. */
+  readonly canaryFailures: Counter<"point">;
+  /** Of the last turn in which all points refused, or of the start; 0 where the canary is off. */
+  readonly canaryLastSuccess: Gauge<string>;
+  /** Security events by what became of them. `method`: `push` or `poll`; `outcome`: `delivered`, `refused` or `retried`. */
+  readonly ssfEvents: Counter<"method" | "outcome">;
+  /** Security events that wait for their receivers. The same on every replica. */
+  readonly ssfUndelivered: Gauge<string>;
+  readonly ssfOldestSeconds: Gauge<string>;
+  /** Streams whose pushes have failed for a minute: somebody must look. */
+  readonly ssfStuck: Gauge<string>;
   /** 1 while this replica may release. */
   readonly replicaLive: Gauge<string>;
+  /** Says which resources there are: series of others, which were removed, go at the next reading. */
+  nameResources(isKnown: (resource: string) => boolean): void;
   /** The text of all metrics, as Prometheus reads it. */
   render(): Promise<string>;
   /** For the header of that text. */
@@ -45,6 +75,8 @@ export interface Metrics {
 
 /** Bounds in seconds: from what a memo can do to what a client will wait for. */
 const REQUEST_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5];
+/** Bounds in seconds: to the 59 s that a token lives, and no relayed answer longer. */
+const CALL_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 /** Batch sizes: powers of two up to what the gate takes at once. */
 const BATCH_BUCKETS = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 
@@ -56,23 +88,23 @@ export function createMetrics(options: { version: string; process?: boolean }): 
   const registry = new Registry();
   const registers = [registry];
   if (options.process === true) collectDefaultMetrics({ register: registry });
-  const counter = <L extends string>(name: string, help: string, labelNames: readonly L[]): Counter<L> =>
-    new Counter({ name, help, labelNames, registers });
-  const gauge = (name: string, help: string): Gauge<string> => new Gauge({ name, help, registers });
-  const histogram = <L extends string>(
-    name: string,
-    help: string,
-    shape: { labelNames: readonly L[]; buckets: number[] },
-  ): Histogram<L> => new Histogram({ name, help, ...shape, registers });
+  const { counter, gauge, histogram } = makers(registers);
   const seconds = { labelNames: [], buckets: REQUEST_BUCKETS };
   new Gauge({ name: "ephor_build_info", help: "Always 1; the version is a label.", labelNames: ["version"], registers })
     .labels(options.version)
     .set(1);
+  const perResource = resourceMetrics(registers);
+  let isKnown: (resource: string) => boolean = () => true;
   return {
     tokenRequests: counter("ephor_token_requests_total", "Requests at the token endpoint.", ["grant", "result"]),
     introspections: counter("ephor_introspections_total", "Requests at the introspection endpoint.", ["result"]),
     refusals: counter("ephor_refusals_total", "Refusals by inner reason.", ["reason"]),
     kills: counter("ephor_kills_total", "Kills by what they named.", ["kind"]),
+    signalsReceived: counter("ephor_signals_received_total", "Security events of identity providers.", [
+      "issuer",
+      "event",
+      "outcome",
+    ]),
     gateBatchSize: histogram("ephor_gate_batch_size", "Requests that one statement of the gate carried.", {
       labelNames: [],
       buckets: BATCH_BUCKETS,
@@ -84,6 +116,9 @@ export function createMetrics(options: { version: string; process?: boolean }): 
       buckets: REQUEST_BUCKETS,
     }),
     httpInFlight: gauge("ephor_http_requests_in_flight", "Requests that were accepted and not yet answered."),
+    ...perResource,
+    proxiedStreams: gauge("ephor_proxied_streams", "Answers of upstreams that are being relayed."),
+    localServers: gauge("ephor_local_servers", "Local MCP servers that this replica started and that run."),
     issuerFetches: counter("ephor_issuer_fetch_total", "Fetches of issuers' documents and keys.", ["result"]),
     signatureMemoHits: counter("ephor_signature_memo_hits_total", "Signatures known to be good.", []),
     signatureMemoMisses: counter("ephor_signature_memo_misses_total", "Signatures that were computed.", []),
@@ -100,8 +135,81 @@ export function createMetrics(options: { version: string; process?: boolean }): 
       "ephor_leases_oldest_seconds",
       "Age of the oldest vended credential that has not ended.",
     ),
+    ...killMetrics(registers),
     replicaLive: gauge("ephor_replica_live", "1 while this replica may release."),
-    render: () => registry.metrics(),
+    nameResources(how) {
+      isKnown = how;
+    },
+    async render() {
+      for (const metric of Object.values(perResource)) await forget(metric, isKnown);
+      return await registry.metrics();
+    },
     contentType: registry.contentType,
   };
+}
+
+/** What makes a metric of a registry. */
+function makers(registers: Registry[]) {
+  const counter = <L extends string>(name: string, help: string, labelNames: readonly L[]): Counter<L> =>
+    new Counter({ name, help, labelNames, registers });
+  const gauge = (name: string, help: string): Gauge<string> => new Gauge({ name, help, registers });
+  const histogram = <L extends string>(
+    name: string,
+    help: string,
+    shape: { labelNames: readonly L[]; buckets: number[] },
+  ): Histogram<L> => new Histogram({ name, help, ...shape, registers });
+  return { counter, gauge, histogram };
+}
+
+/** Whether kills work, and whether others are told of them. */
+function killMetrics(registers: Registry[]) {
+  const { counter, gauge, histogram } = makers(registers);
+  return {
+    killToDenySeconds: histogram("ephor_kill_to_deny_seconds", "Seconds from the canary's kill to the refusal.", {
+      labelNames: ["point"],
+      buckets: REQUEST_BUCKETS,
+    }),
+    canaryFailures: counter("ephor_canary_failures_total", "Canaries that were allowed after their kill, or not run.", [
+      "point",
+    ]),
+    canaryLastSuccess: gauge("ephor_canary_last_success_timestamp_seconds", "When the canary last saw a kill work."),
+    ssfEvents: counter("ephor_ssf_events_total", "Security events by what became of them.", ["method", "outcome"]),
+    ssfUndelivered: gauge("ephor_ssf_undelivered", "Security events that wait for their receivers."),
+    ssfOldestSeconds: gauge("ephor_ssf_oldest_seconds", "Age of the oldest security event that waits."),
+    ssfStuck: gauge("ephor_ssf_streams_stuck", "Streams whose pushes have failed for a minute."),
+  };
+}
+
+/** What has a series for each resource. */
+function resourceMetrics(registers: Registry[]) {
+  const { counter, histogram } = makers(registers);
+  return {
+    proxiedCalls: counter("ephor_proxied_calls_total", "Calls that went to an upstream, by how they ended.", [
+      "resource",
+      "outcome",
+    ]),
+    proxiedSeconds: histogram("ephor_proxied_seconds", "Seconds from a call's leaving to the end of its answer.", {
+      labelNames: ["resource"],
+      buckets: CALL_BUCKETS,
+    }),
+    upstreamOpen: new Gauge({
+      name: "ephor_upstream_open",
+      help: "1 while calls to an upstream are refused because nobody answers there.",
+      labelNames: ["resource"],
+      registers,
+    }),
+  };
+}
+
+/** Takes the series of what is not there any more out of a metric. */
+async function forget(
+  metric: Counter<"resource" | "outcome"> | Histogram<"resource"> | Gauge<"resource">,
+  isKnown: (resource: string) => boolean,
+): Promise<void> {
+  const { values } = await metric.get();
+  for (const { labels } of values) {
+    const { resource, outcome } = labels as { resource?: string; outcome?: string };
+    if (resource === undefined || isKnown(resource)) continue;
+    metric.remove({ resource, ...(outcome !== undefined && { outcome }) });
+  }
 }

@@ -2,6 +2,7 @@ import { createHmac } from "node:crypto";
 import type { Permit } from "../core/permit.ts";
 import { TemporarilyUnavailableError } from "../core/oauth/errors.ts";
 import type { Db } from "../db/database.ts";
+import { createLane } from "../db/lane.ts";
 import type { DatabaseClock } from "../system/clock.ts";
 import type { Envelope } from "./envelope.ts";
 import type { Place } from "./place.ts";
@@ -90,6 +91,16 @@ export function createSecrets(deps: {
     return row && factsOf(row);
   }
 
+  // One statement for everyone who waits: a busy proxy opens the same few secrets for each call.
+  const sealed = createLane(async (names: readonly string[]) => {
+    const rows = await db.query<{ name: string; version: number; sealed: unknown }>(
+      `select s.name, s.version, v.sealed from ephor.secrets s
+       join ephor.secret_versions v on v.name = s.name and v.version = s.version where s.name = any($1)`,
+      [[...new Set(names)]],
+    );
+    const byName = new Map(rows.map((row) => [row.name, row]));
+    return names.map((name) => byName.get(name));
+  });
   return {
     describe,
     async put({ name, owner, value, by, event }) {
@@ -134,11 +145,7 @@ export function createSecrets(deps: {
       if (permit.action !== "secret.open" || permit.target !== name)
         throw new TypeError("the permit is for something else");
       if (!permit.spend(clock.monotonicMs())) throw new TemporarilyUnavailableError({ reason: "permit_lapsed" });
-      const [row] = await db.query<{ version: number; sealed: unknown }>(
-        `select s.version, v.sealed from ephor.secrets s
-         join ephor.secret_versions v on v.name = s.name and v.version = s.version where s.name = $1`,
-        [name],
-      );
+      const row = await sealed.submit(name);
       if (!row) throw new SecretMissingError(name);
       return { value: await envelope.open(row.sealed, placeOf(name, row.version)), version: row.version };
     },

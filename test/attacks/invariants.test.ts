@@ -224,7 +224,7 @@ test("INV-23 a rotation of the token keys refuses no token that was good before,
   );
 });
 
-test("INV-25 a replica whose clock is off by more than five seconds mints nothing, and a clock set back revives nothing", async (t) => {
+test("INV-25, A-OPS-06 a replica whose clock is off by more than five seconds mints nothing, and a clock set back revives nothing", async (t) => {
   let offset: number | undefined;
   const readTimeMs = (clock: HandClock): number =>
     (offset ??= clock.nowMs() - clock.monotonicMs()) + clock.monotonicMs();

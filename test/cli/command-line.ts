@@ -29,6 +29,9 @@ export async function ephor(
     input: {
       isTerminal: options.input === undefined,
       read: async () => options.input ?? "",
+      chunks: async function* () {
+        yield Buffer.from(options.input ?? "");
+      },
       readHidden: async () => "",
     },
     isOutTerminal: options.isTerminal === true,

@@ -37,7 +37,7 @@ async function watched(
       talk += text;
       acts.push(onTalk(text));
     },
-    input: { isTerminal: false, read: async () => "", readHidden: async () => "" },
+    input: { isTerminal: false, read: async () => "", chunks: async function* () {}, readHidden: async () => "" },
     program: [],
     isOutTerminal: false,
     isTalkTerminal: false,

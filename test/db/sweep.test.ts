@@ -60,6 +60,21 @@ test("counts of noise go after thirty days", async (t) => {
   assert.equal(await left(world, "noise"), 1);
 });
 
+test("counts of calls go ten minutes after theirs; no backup and no disk holds them", async (t) => {
+  const world = await ledgerWorld(t);
+  const minute = Math.floor(START / 60);
+  await world.admin(
+    "insert into ephor.call_counts (agent, resource, minute, calls) values ('a', 'x', $1, 1), ('b', 'x', $2, 1)",
+    [minute - 11, minute - 10],
+  );
+  assert.equal((await sweeperOn(t, world).tick())["call_counts"], 1);
+  assert.equal(await left(world, "call_counts"), 1);
+  const [table] = await world.admin<{ kind: string }>(
+    "select relpersistence as kind from pg_class where oid = 'ephor.call_counts'::regclass",
+  );
+  assert.equal(table?.kind, "u");
+});
+
 test("a replica silent for an hour goes once a head was signed after it; a living one stays", async (t) => {
   const world = await ledgerWorld(t);
   await world.beat("gone");

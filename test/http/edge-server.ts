@@ -61,14 +61,46 @@ export function stubRooms(seen: Seen, overrides: Partial<Rooms> = {}): Rooms {
     updated_at: AT,
     updated_by: "operator",
   };
+  const tool = { name: "get_ticket", status: "changed", hash: "a".repeat(64), seen_hash: "b".repeat(64) } as const;
+  const stream = {
+    stream_id: "ssf_1",
+    iss: "https://sts.example",
+    aud: "https://api.example",
+    events_supported: [],
+    events_delivered: [],
+    delivery: { method: "urn:ietf:rfc:8936" as const, endpoint_url: "https://sts.example/ssf/poll/ssf_1" },
+    min_verification_interval: 30,
+  };
   return {
     login: () => ({ issuers: [] }),
+    ssf: {
+      create: asked("ssf.create", Promise.resolve(stream)),
+      list: asked("ssf.list", Promise.resolve([stream])),
+      read: asked("ssf.read", Promise.resolve(stream)),
+      change: asked("ssf.change", Promise.resolve(stream)),
+      remove: asked("ssf.remove", Promise.resolve()),
+      status: asked("ssf.status", Promise.resolve({ stream_id: "ssf_1", status: "enabled" as const })),
+      setStatus: asked("ssf.setStatus", Promise.resolve({ stream_id: "ssf_1", status: "paused" as const })),
+      verify: asked("ssf.verify", Promise.resolve()),
+      poll: asked("ssf.poll", Promise.resolve({ sets: { a: "b.c.d" }, moreAvailable: false })),
+    },
     revocations: {
       frame: async () => ({ seq: 1, frame: "a.b.c" }),
       frames: async () => (async function* none() {})(),
     },
     credentials: {
       vend: async () => ({ lease: "lease_1", kind: "static", expires_at: AT, residual_seconds: 0, credential: {} }),
+    },
+    signals: { receive: async () => {} },
+    approvals: {
+      list: asked("approvals.list", Promise.resolve({ items: [] })),
+      read: asked("approvals.read", Promise.resolve(undefined)),
+      decide: asked("approvals.decide", Promise.resolve(undefined)),
+    },
+    proxy: { http: async () => undefined, mcp: async () => undefined },
+    tools: {
+      list: asked("tools.list", Promise.resolve({ resource: "crm", tools: [tool] })),
+      accept: asked("tools.accept", Promise.resolve({ accepted: [{ tool: tool.name, hash: tool.seen_hash }] })),
     },
     secrets: {
       list: async () => ({ items: [secret] }),
@@ -144,6 +176,7 @@ export function stubRooms(seen: Seen, overrides: Partial<Rooms> = {}): Rooms {
       chain: asked("ledger.chain", Promise.resolve(undefined)),
       who: asked("ledger.who", Promise.resolve({ id: TXN, matches: [{ kind: "txn" as const, txn: TXN }] })),
       leases: asked("ledger.leases", Promise.resolve({ items: [] })),
+      explain: asked("ledger.explain", Promise.resolve(undefined)),
       query: asked("ledger.query", Promise.resolve({ events: [] })),
       export: asked(
         "ledger.export",

@@ -62,14 +62,21 @@ test("npm run demo does what every one of its steps claims, and leaves nothing",
     "✓ its role is gone: the same login is refused (SQLSTATE 28P01)",
     "✓ who still leads from its name to Ada",
     "✓ the record says why, for the operator alone: task_ended",
+    "10. An MCP server from the npm registry, behind Ephor's proxy",
+    "✓ of the server's tools it is shown the three that are granted",
+    "✓ the key is with the server; on its way to the agent it is hidden",
+    "✓ refused, with the id of the decision: evt_",
+    "✓ it names the smallest grant that would allow it",
     "✓ its token is dead at once",
+    "✓ its running tool call was cut",
+    "✓ and the next one is not let through",
     "✓ the record says why, for the operator alone: killed",
     "none missing, none changed",
     "npm start",
   ]) {
     assert.ok(ran.out.includes(line), `missing: ${line}\n${ran.out}`);
   }
-  assert.match(ran.out, /Done: 11 steps, \d+ claims checked/);
+  assert.match(ran.out, /Done: 12 steps, \d+ claims checked/);
   assert.doesNotMatch(ran.out + ran.talk, /eyJ/, "no token is printed");
   assert.deepEqual(ran.left, []);
   assert.ok(ran.issuer > 0 && !isAlive(ran.issuer));

@@ -64,7 +64,7 @@ test("every command that the documents show exists", () => {
       out: () => {},
       talk: () => {},
       program: [],
-      input: { isTerminal: false, read: async () => "", readHidden: async () => "" },
+      input: { isTerminal: false, read: async () => "", chunks: async function* () {}, readHidden: async () => "" },
       isOutTerminal: false,
       isTalkTerminal: false,
       surroundings: {},

@@ -135,11 +135,30 @@ test("a condition on args or call is refused where calls do not pass us", () => 
   assert.deepEqual(withGrant({ when: 'subject.type == "agent"' }), []);
 });
 
-test("approval and once are not served by this version", () => {
-  assert.deepEqual(withGrant({ approval: { by: "owner", within: "10m" } }), ["grants.0.approval"]);
-  assert.deepEqual(withGrant({ once: true }), ["grants.0.once", "grants.0.once"]);
-  assert.deepEqual(withGrant({ resource: "tickets", once: true }), ["grants.0.once"]);
+test("an approval is accepted where calls pass us, by somebody who can decide and is not the requester", () => {
+  const at = (approval: object, resource = "tickets"): readonly string[] => withGrant({ resource, approval });
+  assert.deepEqual(at({ by: "owner", within: "10m" }), []);
+  assert.deepEqual(at({ by: ["owner", { agent: "other" }], count: 2 }), []);
+  assert.deepEqual(at({ by: "owner" }, "billing"), ["grants.0.approval"]);
+  assert.deepEqual(withGrant({ resource: "aws", actions: ["vend"], approval: { by: "owner" } }), ["grants.0.approval"]);
+  assert.deepEqual(withGrant({ resource: "ephor", approval: { by: "owner" } }), ["grants.0.approval"]);
+  assert.deepEqual(at({ by: "self" }), ["grants.0.approval.by"]);
+  assert.deepEqual(at({ by: { group: "leads" } }), ["grants.0.approval.by"]);
+  assert.deepEqual(at({ by: { agent: "bot" } }), ["grants.0.approval.by"]);
+  assert.deepEqual(at({ by: { agent: "nobody" } }), ["grants.0.approval.by"]);
+  assert.deepEqual(at({ by: ["owner", { agent: "nobody" }] }), ["grants.0.approval.by.1"]);
+  assert.deepEqual(at({ by: { agent: "other" }, count: 2 }), ["grants.0.approval.count"]);
+});
+
+test("CONTRACT §5 once needs introspection at a verify resource, and nothing where Ephor sees the use", () => {
+  assert.deepEqual(withGrant({ once: true }), ["grants.0.once"]);
   assert.deepEqual(withGrant({ once: false }), []);
+  const billing = { ...RESOURCES.billing, introspection: { agent: "other" } };
+  const grants = [{ agent: "bot", resource: "billing", actions: ["read"], once: true }];
+  assert.deepEqual(refused({ ...FILE, resources: { ...RESOURCES, billing }, grants }), []);
+  assert.deepEqual(withGrant({ resource: "tickets", once: true }), []);
+  assert.deepEqual(withGrant({ resource: "aws", actions: ["vend"], once: true }), []);
+  assert.deepEqual(withGrant({ resource: "ephor", actions: ["read"], once: true }), []);
 });
 
 test("policy and residual belong to credentials", () => {

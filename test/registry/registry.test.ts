@@ -35,16 +35,17 @@ const without = (line: string): string =>
 
 interface World {
   readonly database: TestDatabase;
-  /** Another replica's registry on the same database. */
-  replica(): Promise<Registry>;
+  /** Another replica's registry on the same database; `changed` is told what it took in. */
+  replica(changed?: (keys: readonly string[], position: number) => void): Promise<Registry>;
   readonly registry: Registry;
 }
 
 async function world(t: TestContext): Promise<World> {
   const database = await testDatabase(t);
   const clock = createDatabaseClock(handClock(Date.UTC(2026, 11, 1) / 1000));
-  const replica = async (): Promise<Registry> => {
+  const replica: World["replica"] = async (changed = () => {}) => {
     const made = createRegistry({
+      changed,
       db: database.db,
       clock,
       log: createLog({ level: "silent" }),
@@ -122,6 +123,29 @@ test("what a file no longer names is deleted; agents, issuers and resources die,
   assert.deepEqual(keys, [{ key: "agent:helper", active: false }]);
   await registry.apply(file());
   assert.equal(registry.trust.agent("helper")?.name, "helper");
+});
+
+test("another replica is told whose releases to decide anew, with the position at which it read so", async (t) => {
+  const { registry, replica, database } = await world(t);
+  const told: { keys: string[]; position: number }[] = [];
+  const other = await replica((keys, position) => told.push({ keys: keys.toSorted(), position }));
+  const epoch = async (): Promise<number> =>
+    Number((await database.admin<{ epoch: string }>("select epoch from ephor.gate"))[0]?.epoch);
+  const steps = [
+    // Nothing that was there before is less: no position is taken, and so nobody's permit is too old.
+    { text: FILE, keys: ["agent:bot", "agent:helper", "issuer:ci", "resource:billing"], moves: 0 },
+    { text: without("bot, resource: billing"), keys: ["agent:bot"], moves: 1 },
+    { text: FILE, keys: ["agent:bot"], moves: 0 },
+    { text: FILE.replace("[read, refund]", "[read]"), keys: ["resource:billing"], moves: 1 },
+    { text: without("helper"), keys: ["agent:bot", "agent:helper", "resource:billing"], moves: 1 },
+  ];
+  for (const { text, keys, moves } of steps) {
+    const before = await epoch();
+    await registry.apply(file(text));
+    await other.catchUp();
+    assert.deepEqual(told.splice(0), [{ keys, position: before + moves }]);
+    assert.equal(await epoch(), before + moves);
+  }
 });
 
 test("a file with something wrong is refused as a whole, with file, line and column", async (t) => {

@@ -44,7 +44,7 @@ const ready = async (url: string): Promise<Record<string, unknown>> => {
   return ((await response.json()) as { checks: Record<string, unknown> }).checks;
 };
 
-test("a kill is in the anchor before it is answered; a database restored from before it does not start (A-KILL-09)", async (t) => {
+test("a kill is in the anchor before it is answered; a database restored from before it does not start (A-OPS-03, A-OPS-04)", async (t) => {
   const { w, env, path } = await anchored(t);
   assert.equal((await ready(w.url))["anchor"], true);
   const before = JSON.parse(await readFile(path, "utf8")) as { position: number };

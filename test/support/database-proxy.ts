@@ -16,8 +16,12 @@ export interface DatabaseProxy {
   muteFrom(text: string): void;
 }
 
-/** Puts a wire in front of a PostgreSQL on a socket or a port. */
-export async function databaseProxy(t: Cleanup, url: string): Promise<DatabaseProxy> {
+/** Puts a wire in front of a PostgreSQL on a socket or a port. @param o.host an address of this machine, to listen on */
+export async function databaseProxy(
+  t: Cleanup,
+  url: string,
+  { host = "127.0.0.1" }: { host?: string } = {},
+): Promise<DatabaseProxy> {
   const target = targetOf(url);
   let mode: "flow" | "cut" | "hang" = "flow";
   let mutedFrom: string | undefined;
@@ -41,10 +45,10 @@ export async function databaseProxy(t: Cleanup, url: string): Promise<DatabasePr
     far.on("data", (chunk) => near.write(chunk));
     if (mode === "hang") pair.forEach((socket) => socket.pause());
   });
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  await new Promise<void>((resolve) => server.listen(0, host, resolve));
   const { port } = server.address() as AddressInfo;
   const proxy: DatabaseProxy = {
-    url: url.replace(/@[^/]*\//, `@127.0.0.1:${port}/`).replace(/\?.*$/, ""),
+    url: url.replace(/@[^/]*\//, `@${host}:${port}/`).replace(/\?.*$/, ""),
     restore() {
       mode = "flow";
       mutedFrom = undefined;

@@ -10,6 +10,8 @@ import type { Cleanup, TestDatabase } from "./database.ts";
 export interface OwnDatabase extends TestDatabase {
   stop(): Promise<void>;
   start(): Promise<void>;
+  /** Ends it as an immediate shutdown does, without a checkpoint; it recovers and runs again by itself. */
+  crash(): void;
 }
 
 /** @param durable real servers refuse to work on one that is not */
@@ -41,5 +43,6 @@ export async function ownDatabase(t: Cleanup, { durable }: { durable: boolean })
       (await pool.query<T>(sql, params as unknown[])).rows,
     start,
     stop,
+    crash: () => void process.kill((embedded as Embedded).pid, "SIGQUIT"),
   };
 }

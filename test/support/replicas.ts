@@ -7,9 +7,9 @@ import { randomBytes } from "node:crypto";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import type { Cleanup, TestDatabase } from "./database.ts";
+import type { Cleanup } from "./database.ts";
 import { startIssuer, type TestIssuer } from "./oidc-issuer.ts";
-import { ownDatabase } from "./own-database.ts";
+import { ownDatabase, type OwnDatabase } from "./own-database.ts";
 import { freePort, JWT_TYPE, TOKEN_EXCHANGE, usualTrust, type Answer, type Form } from "./world.ts";
 
 /** A start on a busy machine, in real ms. */
@@ -26,9 +26,17 @@ export interface Replica {
   readonly ended: Promise<number | string>;
 }
 
+/** Where a server runs, if not simply on this machine. */
+export interface Place {
+  /** A command line in front of the program's that becomes the program. */
+  readonly command: readonly string[];
+  /** The address that it listens on. */
+  readonly host: string;
+}
+
 /** Real servers on one database. */
 export interface Replicas {
-  readonly database: TestDatabase;
+  readonly database: OwnDatabase;
   readonly workloads: TestIssuer;
   readonly humans: TestIssuer;
   readonly issuer: string;
@@ -37,7 +45,7 @@ export interface Replicas {
   /** The environment of another one. */
   readonly env: NodeJS.ProcessEnv;
   /** Starts one more; its port is new unless given. */
-  start(o?: { port?: number; env?: NodeJS.ProcessEnv }): Promise<Replica>;
+  start(o?: { port?: number; env?: NodeJS.ProcessEnv; place?: Place }): Promise<Replica>;
   /** Applies the usual trust, changed. */
   apply(edit: (usual: string) => string): Promise<void>;
   workload(agent: string, claims?: Record<string, unknown>): string;
@@ -66,11 +74,12 @@ export async function replicas(t: Cleanup, o: { count: number; env?: NodeJS.Proc
     EPHOR_DATA: join(data, "ephor"),
     EPHOR_ISSUER: issuer,
     EPHOR_OPERATOR_KEY_FILE: join(data, "seed"),
+    EPHOR_CANARY: "off",
     ...o.env,
   };
   const all: Replica[] = [];
   const start: Replicas["start"] = async (one = {}) => {
-    const replica = await serve(t, { ...env, ...one.env }, one.port ?? (await freePort()));
+    const replica = await serve(t, { ...env, ...one.env }, { port: one.port ?? (await freePort()), ...one.place });
     all.push(replica);
     return replica;
   };
@@ -135,8 +144,12 @@ const point = {
 };
 
 /** Starts `ephor serve` and waits until it listens. */
-async function serve(t: Cleanup, env: NodeJS.ProcessEnv, port: number): Promise<Replica> {
-  const { child, said, ended } = run(["serve"], { ...env, EPHOR_LISTEN: `127.0.0.1:${port}` });
+async function serve(
+  t: Cleanup,
+  env: NodeJS.ProcessEnv,
+  { port, host = "127.0.0.1", command = [] }: Partial<Place> & { port: number },
+): Promise<Replica> {
+  const { child, said, ended } = run(["serve"], { ...env, EPHOR_LISTEN: `${host}:${port}` }, command);
   t.after(async () => {
     child.kill("SIGKILL");
     await ended;
@@ -149,12 +162,17 @@ async function serve(t: Cleanup, env: NodeJS.ProcessEnv, port: number): Promise<
     ]);
     assert.notEqual(event, "ended", `the server ended: ${said()}`);
   }
-  return { url: `http://127.0.0.1:${port}`, child, said, ended };
+  return { url: `http://${host}:${port}`, child, said, ended };
 }
 
-/** Runs the program as a user would. */
-export function run(args: readonly string[], env: NodeJS.ProcessEnv): Omit<Replica, "url"> & { out(): string } {
-  const child = spawn(process.execPath, [PROGRAM, ...args], { env, stdio: ["ignore", "pipe", "pipe"] });
+/** Runs the program as a user would. @param before a command line that becomes the program */
+export function run(
+  args: readonly string[],
+  env: NodeJS.ProcessEnv,
+  before: readonly string[] = [],
+): Omit<Replica, "url"> & { out(): string } {
+  const [program = process.execPath, ...rest] = [...before, process.execPath, PROGRAM, ...args];
+  const child = spawn(program, rest, { env, stdio: ["ignore", "pipe", "pipe"] });
   let said = "";
   let out = "";
   child.stdout.on("data", (chunk: Buffer) => (out += chunk.toString()));

@@ -118,6 +118,7 @@ export async function world(
         EPHOR_ISSUER: `http://127.0.0.1:${port}`,
         EPHOR_DATA: data,
         DATABASE_URL: database.url,
+        EPHOR_CANARY: "off",
         ...options.env,
       },
     });

@@ -14,6 +14,7 @@ import { startIssuer } from "./issuer.ts";
 import { openOrders } from "./orders.ts";
 import { createStage, DemoFailure } from "./stage.ts";
 import { tell } from "./story.ts";
+import { findTools } from "./tools.ts";
 import { demoTrustFile } from "./trust-file.ts";
 
 /** What was started, last first to end. */
@@ -57,6 +58,7 @@ async function play(
   signal: AbortSignal,
 ): Promise<{ steps: number; claims: number }> {
   const client = await loadClient();
+  const tools = findTools();
   const directory = await mkdtemp(join(tmpdir(), "ephor-demo-"));
   cleanups.push(() => rm(directory, { recursive: true, force: true }));
   const starting = [
@@ -65,7 +67,7 @@ async function play(
       context.print(`started  a local OIDC issuer, process ${started.pid}, at ${started.url}`);
       return started;
     }),
-    startEphor(directory).then((started) => {
+    startEphor(directory, tools.command[0]).then((started) => {
       cleanups.push(started.close);
       context.print(`started  Ephor with an embedded PostgreSQL, at ${started.url}`);
       return started;
@@ -81,11 +83,13 @@ async function play(
   const orders = await openOrders(directory);
   context.print("started  a database of orders beside Ephor's own; a login for it is in the vault");
   await api.put<object>("/v1/secrets/orders-maker", { value: JSON.stringify(orders.login) });
-  const file = demoTrustFile({ issuers: issuers.url, audience: url, secretHash: hash, orders });
+  await api.put<object>("/v1/secrets/everything-key", { value: tools.key });
+  const { command } = tools;
+  const file = demoTrustFile({ issuers: issuers.url, audience: url, secretHash: hash, orders, command });
   const applied = await api.post<ApplyResult>("/v1/apply", { source: "demo", file });
   context.print(`applied  a trust file: ${applied.changes.length} objects`);
   const stage = createStage(context, signal);
-  await tell({ stage, cast: await createCast(client, { url, issuers, secret }), url, api });
+  await tell({ stage, cast: await createCast(client, { url, issuers, secret }), url, api }, tools);
   return stage;
 }
 
@@ -99,12 +103,13 @@ async function loadClient(): Promise<typeof openid> {
   }
 }
 
-async function startEphor(directory: string): Promise<{ url: string; close(): Promise<void> }> {
+/** @param allowed the program of which MCP servers may be started */
+async function startEphor(directory: string, allowed: string): Promise<{ url: string; close(): Promise<void> }> {
   const { startServer } = await import("../../server.ts");
   const config = loadConfig({
-    env: {},
+    env: { EPHOR_STDIO_ALLOW: allowed },
     workingDirectory: directory,
-    flags: { listen: `127.0.0.1:${await freePort()}`, data: directory, logLevel: "silent" },
+    flags: { listen: `127.0.0.1:${await freePort()}`, data: directory, logLevel: "silent", canary: "off" },
   });
   const server = await startServer(config, { durable: false });
   if (server.operatorKey.kind === "created") server.operatorKey.key.wipe();

@@ -9,10 +9,11 @@ import { chainTree } from "../chain-tree.ts";
 import { forItself, onBehalf } from "./cast.ts";
 import { borrowRole, seeThrownOut, type OrdersSession } from "./orders.ts";
 import { actorsOf, ask, refusal, type Granted, type Scene } from "./scene.ts";
+import { callForLong, callTools, seeCut, type DemoTools, type ToolSession } from "./tools.ts";
 import { NAMES } from "./trust-file.ts";
 
 /** Tells the whole story. Every claim in it is checked; the first that is not so ends it. */
-export async function tell(scene: Scene): Promise<void> {
+export async function tell(scene: Scene, tools: DemoTools): Promise<void> {
   const { stage } = scene;
   const release = await selfExchange(scene);
   const carried = await humansRequest(scene);
@@ -47,7 +48,8 @@ export async function tell(scene: Scene): Promise<void> {
   const session = await borrowRole(scene, carried);
   await drawChain(scene, redeemed, session);
   await endTask(scene, redeemed, session);
-  await killAgent(scene, release);
+  const toolSession = await callTools(scene, tools);
+  await killAgent(scene, release, toolSession);
   await verifyRecord(scene);
 }
 
@@ -197,11 +199,12 @@ async function endTask(scene: Scene, token: Granted, session: OrdersSession): Pr
   });
 }
 
-async function killAgent(scene: Scene, before: Granted): Promise<void> {
+async function killAgent(scene: Scene, before: Granted, toolSession: ToolSession): Promise<void> {
   const { stage, cast, api } = scene;
   stage.step("An agent misbehaves: kill it", 'ephor kill agent release-bot --reason "runs a strange build"');
   const seen = await cast.introspect("registry", before.token);
   stage.claim("until now its token lives", seen["active"] === true);
+  const long = await callForLong(scene, toolSession);
   const receipt = await api.post<KillReceipt>("/v1/kill", { agent: "release-bot", reason: "runs a strange build" });
   stage.shows(
     `receipt ${receipt.id}: ${receipt.lines.map((line) => `${line.kind} ${line.id} ${line.outcome}`).join(", ")}`,
@@ -211,6 +214,7 @@ async function killAgent(scene: Scene, before: Granted): Promise<void> {
     receipt.lines.length > 0 && receipt.lines.every((line) => line.outcome === "dead"),
   );
   stage.claim("its token is dead at once", (await cast.introspect("registry", before.token))["active"] === false);
+  await seeCut(scene, toolSession, long);
   await refusal(scene, "release-bot", {
     parameters: {
       ...forItself(await cast.ciToken("refs/heads/main")),

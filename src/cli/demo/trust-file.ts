@@ -9,13 +9,14 @@ export const NAMES = {
 /**
  * The trust file of the demonstration: who may be whom, and who may do what.
  *
- * @param at.issuers base URL of the local issuers; @param at.audience Ephor's own issuer; @param at.secretHash of the tool servers; @param at.orders the database of orders
+ * @param at.issuers base URL of the local issuers; @param at.audience Ephor's own issuer; @param at.secretHash of the tool servers; @param at.orders the database of orders; @param at.command starts the MCP server
  */
 export function demoTrustFile(at: {
   issuers: string;
   audience: string;
   secretHash: string;
   orders: { host: string; port: number };
+  command: readonly string[];
 }): string {
   return `issuers:
   ci: { url: "${at.issuers}/ci", audience: "${at.audience}", internal: true }
@@ -54,8 +55,12 @@ resources:
         database: orders
         secret: orders-maker
         statements: ["GRANT SELECT ON public.orders TO {role}"]
+  everything:
+    mcp: { command: ${JSON.stringify(at.command)} }
+    inject: { env: DEMO_KEY, value: "{secret:everything-key}" }
 grants:
   - { agent: release-bot, resource: registry, actions: [publish] }
+  - { agent: release-bot, resource: everything, actions: [echo, get-env, trigger-long-running-operation] }
   - agent: triage-bot
     resource: inbox
     actions: [read_message, label_message]

@@ -98,8 +98,8 @@ async function answer(
   }
 }
 
-/** Pages reach loopback by tricks of names and forms; each leaves one of these marks. */
-function refuseBrowser(req: IncomingMessage, port: number): void {
+/** Pages reach loopback by tricks of names and forms; each leaves one of these marks. @throws {StrangerError} */
+export function refuseBrowser(req: IncomingMessage, port: number): void {
   if (req.headers.host !== `127.0.0.1:${port}`) throw new StrangerError("another Host");
   if (req.headers.origin !== undefined || req.headers["sec-fetch-site"] !== undefined)
     throw new StrangerError("a browser");

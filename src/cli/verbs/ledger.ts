@@ -4,23 +4,9 @@ import type { Who } from "../../api/who.ts";
 import { chainTree } from "../chain-tree.ts";
 import type { CliContext } from "../context.ts";
 import { CliFailure, EXIT, type ExitCode } from "../exit-code.ts";
-import { nowSeconds, readMoment, shownInstant } from "../moments.ts";
+import { shownInstant } from "../moments.ts";
 import { printable, printableJson } from "../printable.ts";
-
-/** Filters as the command line has them; the names are the API's. */
-export interface LedgerFilters {
-  readonly since?: string;
-  readonly until?: string;
-  readonly type?: string;
-  readonly decision?: string;
-  readonly reason?: string;
-  readonly agent?: string;
-  readonly sub?: string;
-  readonly resource?: string;
-  readonly txn?: string;
-  readonly jti?: string;
-  readonly trace?: string;
-}
+import { queryOf, type LedgerFilters } from "./ledger-filters.ts";
 
 /** `ephor chain TXN`: a task with all its agents and tokens. */
 export async function chain(context: CliContext, txn: string): Promise<ExitCode> {
@@ -140,14 +126,4 @@ function shownVerdict(verdict: AuditVerdict): string[] {
       return `  ${printable([place.join(" "), problem.kind, problem.detail].join(": "))}`;
     }),
   ];
-}
-
-function queryOf(filters: LedgerFilters): Record<string, string | number | undefined> {
-  const { since, until, ...rest } = filters;
-  const now = nowSeconds();
-  return {
-    ...rest,
-    ...(since !== undefined && { since: readMoment(since, "--since", now) }),
-    ...(until !== undefined && { until: readMoment(until, "--until", now) }),
-  };
 }

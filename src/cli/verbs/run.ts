@@ -11,6 +11,7 @@ import { openDoor, type Door } from "../job/door.ts";
 import { inherited, type Given } from "../job/environment.ts";
 import { createHandles, type Handles } from "../job/handles.ts";
 import { createLeases, type Leases } from "../job/leases.ts";
+import { openMcpDoors, type McpDoors } from "../job/mcp-doors.ts";
 import { outfit, plainValues } from "../job/outfit.ts";
 import { openPostgresDoor, type PostgresDoor } from "../job/postgres-door.ts";
 import { nowSeconds, readSpan } from "../moments.ts";
@@ -24,6 +25,8 @@ export interface RunOptions extends ProofOptions {
   readonly onBehalfOf?: string;
   /** Credential resources. */
   readonly credential: readonly string[];
+  /** MCP resources. */
+  readonly mcp: readonly string[];
   /** Plain values in the environment, for tools that can do no better. */
   readonly env?: boolean;
   /** How long the task may go on at most. */
@@ -73,7 +76,8 @@ async function begin(context: CliContext, options: RunOptions): Promise<Job> {
   const { url } = context.settings;
   const subject: TypedToken | undefined =
     options.onBehalfOf === undefined ? undefined : await readBehalf(context, options.onBehalfOf, "idToken");
-  const scopes = options.credential.map((name) => `${name}:vend`);
+  // No ceiling says "whatever is granted at this MCP server"; the doors hand out no more than they are for.
+  const scopes = options.mcp.length > 0 ? [] : options.credential.map((name) => `${name}:vend`);
   const wanted = { purpose: options.task, subject, ...(scopes.length > 0 && { scopes }) };
   const span = options.for === undefined ? LONG_SECONDS : readSpan(options.for, "--for");
   const deadline = Math.floor(nowSeconds()) + span;
@@ -101,7 +105,7 @@ async function runUnder(job: Job, words: readonly [string, ...string[]]): Promis
   );
   const env = inherited(context.settings.env, new Set(given.map((one) => one.vended.kind)), await secretsOf(job));
   const handles = await createHandles(context.settings.env["XDG_RUNTIME_DIR"]);
-  const open: (Door | PostgresDoor)[] = [];
+  const open: (Door | PostgresDoor | McpDoors)[] = [];
   try {
     const door = await openDoor({
       leases,
@@ -114,10 +118,14 @@ async function runUnder(job: Job, words: readonly [string, ...string[]]): Promis
     const postgres =
       options.env === true ? new Map<string, PostgresDoor>() : await openDatabases(job, { given, handles });
     open.push(...postgres.values());
+    const mcp = await openMcpDoors(context, { prove: job.prove, txn: job.task.txn, resources: options.mcp });
+    open.push(mcp);
+    Object.assign(env, mcp.env);
     await outfit(env, given, { origin: door.origin, handles, postgres, program: context.io.program });
     if (options.env === true) plainValues(env, given);
     const command = await startCommand(words, env);
     door.admit(command.pid);
+    mcp.admit(command.pid);
     const letGo = passSignals(command, context.io.input.isTerminal);
     try {
       return await command.ended;

@@ -36,8 +36,9 @@ export function grantsAction(grant: CompiledGrant, action: string): boolean {
 function whyNot(grant: CompiledGrant, agent: Agent, input: DecideInput): Reason | undefined {
   if (grant.until !== undefined && input.now >= grant.until) return "grant_expired";
   if (!fitsSubject(grant.parties, agent.name, input.subject)) return "on_behalf_of_mismatch";
-  // Apply refuses approvals until they are served; one that got here by another way must not be read as "no approval".
-  if (grant.approval !== undefined) return "not_served";
+  // An approval is asked for at the call. Where no call passes us, apply refuses it; one that got there by another way must
+  // not be read as "no approval".
+  if (grant.approval !== undefined && !(isProxied(input.resource) && input.passesProxy !== false)) return "not_served";
   switch (judge(grant, agent, input)) {
     case "true":
       return undefined;

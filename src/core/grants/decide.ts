@@ -9,7 +9,7 @@ import type { CompiledGrant, TrustIndex } from "../trust/compiled.ts";
 import type { Agent, Resource } from "../trust/model.ts";
 import { findCandidates, grantsAction } from "./candidates.ts";
 import type { Candidates } from "./candidates.ts";
-import type { Allowed, DecideInput, Decision, Refused } from "./decision.ts";
+import type { Allowed, ApprovalNeed, DecideInput, Decision, Refused } from "./decision.ts";
 import { boundBy, choose } from "./effect.ts";
 import { askedActions, isWithin, offeredActions } from "./scopes.ts";
 
@@ -42,7 +42,7 @@ export function decide(trust: TrustIndex, input: DecideInput): Decision {
     actors,
     new Set([...asked.named, ...offered.filter((action) => isWithin(scopeOf(action), input.ceilings))]),
   );
-  if (isObserved) return observe(input.resource, granting);
+  if (isObserved) return observe(input, granting);
 
   const refused = asked.named.map((action) => granting.refused.get(action)).find((refusal) => refusal !== undefined);
   if (refused !== undefined) return refused;
@@ -50,7 +50,8 @@ export function decide(trust: TrustIndex, input: DecideInput): Decision {
   return nearest(granting) ?? refuse("scope_not_granted", { agent: input.path.at(-1) ?? "" });
 }
 
-function isObserving(resource: Resource, now: EpochSeconds): boolean {
+/** Whether grants, conditions and pins only take notes at a resource for now (CONTRACT §4). */
+export function isObserving(resource: Resource, now: EpochSeconds): boolean {
   return (resource.kind === "mcp" || resource.kind === "http") && resource.mode.observe && now < resource.mode.until;
 }
 
@@ -135,28 +136,33 @@ function allow(resource: Resource, chosen: Granting["chosen"]): Allowed {
   const carriers = [...chosen.values()].flat();
   const names = new Set<string>();
   const grants: { agent: string; grant: string }[] = [];
+  const approvals: ApprovalNeed[] = [];
   for (const { agent, grants: held } of carriers) {
     for (const grant of held) {
       if (names.has(grant.name)) continue;
       names.add(grant.name);
       grants.push({ agent, grant: grant.name });
+      if (grant.approval !== undefined) approvals.push({ agent, grant: grant.name, ...grant.approval });
     }
   }
   return {
     allowed: true,
     scopes: [...chosen.keys()].map((action) => `${resource.name}:${action}`),
     grants,
+    ...(approvals.length > 0 && { approvals }),
     ...boundBy(carriers.flatMap((carrier) => carrier.grants)),
   };
 }
 
 /**
- * At a resource that only observes, a missing grant or an untrue condition is noted instead of refused. Standing and
- * ceilings, judged before, refuse as ever (CONTRACT §4).
+ * At a resource that only observes, a missing grant, an untrue condition or a missing approval is noted instead of refused.
+ * Standing and ceilings, judged before, refuse as ever (CONTRACT §4).
  */
-function observe(resource: Resource, granting: Granting): Decision {
-  const missing = nearest(granting);
-  const granted = allow(resource, granting.chosen);
+function observe({ resource, call }: DecideInput, granting: Granting): Decision {
+  const { approvals, ...granted } = allow(resource, granting.chosen);
+  const [waits] = call === undefined ? [] : (approvals ?? []);
+  const unapproved = waits && refuse("approval_required", { agent: waits.agent, grant: waits.grant });
+  const missing = nearest(granting) ?? unapproved;
   if (missing === undefined)
     return granted.scopes.length > 0 ? granted : refuse("scope_above_ceiling", { resource: resource.name });
   return {

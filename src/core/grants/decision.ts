@@ -1,7 +1,7 @@
 import type { Facts } from "../oauth/errors.ts";
 import type { Reason } from "../oauth/reasons.ts";
 import type { EpochSeconds } from "../time.ts";
-import type { Resource } from "../trust/model.ts";
+import type { ApprovalRule, Resource } from "../trust/model.ts";
 import type { Subject } from "../trust/subject.ts";
 
 /** What every decision is about. */
@@ -39,6 +39,12 @@ export interface HandOverInput extends DecisionContext {
   readonly wanted: readonly { readonly resource: Resource; readonly scopes: readonly string[] | "all" }[];
 }
 
+/** One grant's approval: its rule, and whose grant it is. */
+export interface ApprovalNeed extends ApprovalRule {
+  readonly agent: string;
+  readonly grant: string;
+}
+
 /** A yes, with everything that bounds it. */
 export interface Allowed {
   readonly allowed: true;
@@ -56,6 +62,8 @@ export interface Allowed {
   readonly policies?: readonly string[];
   /** The smallest `residual` of the grants; absent where some grant does not say. */
   readonly residual?: "none" | "unlimited" | number;
+  /** What a call needs before it is forwarded: all of them. Matters at the call alone. */
+  readonly approvals?: readonly ApprovalNeed[];
   /** The resource only observes and the grants would have refused, for this reason. Such a token cannot be handed over. */
   readonly wouldRefuse?: { readonly reason: Reason; readonly facts: Facts };
 }

@@ -20,6 +20,7 @@ export function choose(actor: Candidates, action: string): readonly CompiledGran
 /** Least restrictive first; the name decides between equals, so that equal questions get equal answers. */
 function byRestriction(a: CompiledGrant, b: CompiledGrant): number {
   return (
+    Number(a.approval !== undefined) - Number(b.approval !== undefined) ||
     Number(a.once) - Number(b.once) ||
     (b.ttlSeconds ?? Infinity) - (a.ttlSeconds ?? Infinity) ||
     (b.until ?? Infinity) - (a.until ?? Infinity) ||

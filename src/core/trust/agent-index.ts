@@ -11,17 +11,19 @@ import type { VerifiedClaims } from "./subject.ts";
  */
 export function createAgents(issuerByName: (name: string) => Issuer | undefined) {
   const names = new Map<string, Agent>();
-  const rulesOf = new Map<string, { issuer: string; rule: IndexedRule }[]>();
+  /** The rules of each agent that are filed, under the issuers that they name. */
+  const rulesOf = new Map<string, readonly IndexedRule[]>();
   const indexes = new Map<string, RuleIndex>();
   /** Agents by the issuers that their rules name, whether those exist yet or not. */
   const byIssuer = new Map<string, Set<string>>();
 
   const unfile = (agent: string): void => {
-    for (const { issuer, rule } of rulesOf.get(agent) ?? []) indexes.get(issuer)?.remove(rule);
+    const { trust = [] } = names.get(agent) ?? {};
+    for (const rule of rulesOf.get(agent) ?? []) indexes.get(trust[rule.rule]?.issuer ?? "")?.remove(rule);
     rulesOf.delete(agent);
   };
   const file = (agent: Agent): void => {
-    const filed: { issuer: string; rule: IndexedRule }[] = [];
+    const filed: IndexedRule[] = [];
     for (const [at, rule] of agent.trust.entries()) {
       const issuer = issuerByName(rule.issuer);
       if (issuer === undefined) continue;
@@ -29,7 +31,7 @@ export function createAgents(issuerByName: (name: string) => Issuer | undefined)
       let index = indexes.get(issuer.name);
       if (index === undefined) indexes.set(issuer.name, (index = createRuleIndex()));
       index.add(indexed);
-      filed.push({ issuer: issuer.name, rule: indexed });
+      filed.push(indexed);
     }
     rulesOf.set(agent.name, filed);
   };

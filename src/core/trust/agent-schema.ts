@@ -28,6 +28,9 @@ export const agentWire = z
 /** The same with what an operator sets beside it; so it lies in the database. */
 export const storedAgentWire = agentWire.safeExtend({ status: z.enum(["active", "suspended"]).optional() });
 
+/** One for all: a million agents have none. */
+const NO_KEYS: readonly PublicJwk[] = [];
+
 /** Makes the model of an agent. */
 export function toAgent(name: string, wire: z.infer<typeof storedAgentWire>): Agent {
   return {
@@ -40,7 +43,7 @@ export function toAgent(name: string, wire: z.infer<typeof storedAgentWire>): Ag
       claims: rule.claims,
       ...(rule.by_name === true && { byName: true }),
     })),
-    keys: (wire.keys ?? []) as PublicJwk[],
+    keys: (wire.keys ?? NO_KEYS) as readonly PublicJwk[],
     ...(wire.subject_from !== undefined && { subjectFrom: wire.subject_from }),
     status: wire.status ?? "active",
   };

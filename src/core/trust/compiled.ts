@@ -1,6 +1,7 @@
 import type { Condition } from "../grants/condition.ts";
 import { canonicalTarget } from "../oauth/target.ts";
 import { createAgents } from "./agent-index.ts";
+import { concernsCanary } from "./canary.ts";
 import { EPHOR_RESOURCE, ephorResource } from "./ephor-resource.ts";
 import { createGrants } from "./grant-index.ts";
 import type { CompiledMatcher } from "./matcher.ts";
@@ -52,7 +53,7 @@ export interface TrustIndex {
   agentsMatching(issuer: Issuer, claims: VerifiedClaims): { readonly agent: Agent; readonly rule: number }[];
   /** Every issuer; they are few. */
   issuers(): readonly Issuer[];
-  /** Everything but the built-in resource. */
+  /** Everything but what is built in. */
   all(): TrustObjects;
 }
 
@@ -71,15 +72,18 @@ export interface MutableTrustIndex extends TrustIndex {
 /**
  * An empty index.
  *
- * @param options `issuerUrl`, our own issuer, puts the built-in resource `ephor` in
+ * @param options `issuerUrl`, our own issuer, puts the built-in resource `ephor` in; `canary` this replica's canary
  */
-export function createTrustIndex(options: { issuerUrl?: string } = {}): MutableTrustIndex {
+export function createTrustIndex(options: { issuerUrl?: string; canary?: TrustObjects } = {}): MutableTrustIndex {
   let version = 0;
   const issuers = createIssuers();
   const agents = createAgents(issuers.byName);
   const resources = createResources(options.issuerUrl);
   const grants = createGrants();
   const stores = { issuers, agents, resources, grants };
+  for (const agent of options.canary?.agents ?? []) agents.put(agent);
+  for (const resource of options.canary?.resources ?? []) resources.put(resource);
+  for (const grant of options.canary?.grants ?? []) grants.put(grant);
 
   return {
     get version() {
@@ -97,17 +101,24 @@ export function createTrustIndex(options: { issuerUrl?: string } = {}): MutableT
     delegationsOf: (agent) => grants.delegations(agent),
     agentsMatching: (issuer, claims) => agents.matching(issuer, claims),
     issuers: () => issuers.all(),
-    all: () => ({ issuers: issuers.all(), agents: agents.all(), resources: resources.all(), grants: grants.all() }),
+    all: () => ({
+      issuers: issuers.all(),
+      agents: agents.all().filter((agent) => !concernsCanary("agents", agent)),
+      resources: resources.all().filter((resource) => !concernsCanary("resources", resource)),
+      grants: grants.all().filter((grant) => !concernsCanary("grants", grant)),
+    }),
     apply(delta) {
-      for (const { kind, name } of delta.deletes) stores[kind].remove(name);
+      // INVARIANT: what is built in is neither removed nor replaced, whatever the database says.
+      for (const { kind, name } of delta.deletes) if (!concernsCanary(kind, { name })) stores[kind].remove(name);
       for (const issuer of delta.upserts.issuers) {
         issuers.put(issuer);
         agents.issuerChanged(issuer.name);
       }
       for (const { kind, name } of delta.deletes) if (kind === "issuers") agents.issuerChanged(name);
-      for (const agent of delta.upserts.agents) agents.put(agent);
-      for (const resource of delta.upserts.resources) resources.put(resource);
-      for (const grant of delta.upserts.grants) grants.put(grant);
+      for (const agent of delta.upserts.agents) if (!concernsCanary("agents", agent)) agents.put(agent);
+      for (const resource of delta.upserts.resources)
+        if (!concernsCanary("resources", resource)) resources.put(resource);
+      for (const grant of delta.upserts.grants) if (!concernsCanary("grants", grant)) grants.put(grant);
       version = delta.version;
     },
   };

@@ -1,3 +1,4 @@
+import { CANARY } from "./canary.ts";
 import { ephorIdentifier } from "./identifiers.ts";
 import type { Resource } from "./model.ts";
 
@@ -16,8 +17,9 @@ export function ephorResource(issuerUrl: string): Resource {
 const RESERVED: Readonly<Record<string, readonly string[]>> = {
   // `sub` begins with the issuer's name, and `agent|…`, `resource|…` are ours.
   issuers: ["agent", "resource", "operator", "ephor"],
-  agents: ["operator", "ephor"],
-  resources: [EPHOR_RESOURCE],
+  agents: ["operator", "ephor", CANARY],
+  resources: [EPHOR_RESOURCE, CANARY],
+  grants: [CANARY],
 };
 
 /** Whether a name is kept for Ephor itself. */

@@ -6,8 +6,8 @@ import type { AccessGrant, Grant, OnBehalfOf } from "./model.ts";
 /** Grants by name, by agent and resource, and those to hand over by agent; compiled as they come in. */
 export function createGrants() {
   const names = new Map<string, CompiledGrant | CompiledDelegation>();
-  const access = new Map<string, Map<string, CompiledGrant>>();
-  const delegations = new Map<string, Map<string, CompiledDelegation>>();
+  const access = new Map<string, Several<CompiledGrant>>();
+  const delegations = new Map<string, Several<CompiledDelegation>>();
   // A space is in no name, so two pairs never share a key.
   const keyOf = (agent: string, resource: string): string => `${agent} ${resource}`;
   const remove = (name: string): void => {
@@ -19,8 +19,8 @@ export function createGrants() {
   };
   return {
     byName: (name: string): Grant | undefined => names.get(name),
-    access: (agent: string, resource: string) => [...(access.get(keyOf(agent, resource))?.values() ?? [])],
-    delegations: (agent: string) => [...(delegations.get(agent)?.values() ?? [])],
+    access: (agent: string, resource: string) => all(access.get(keyOf(agent, resource))),
+    delegations: (agent: string) => all(delegations.get(agent)),
     all: () => [...names.values()],
     remove,
     put(grant: Grant) {
@@ -45,7 +45,7 @@ export function createGrants() {
 function compileGrant(grant: AccessGrant): CompiledGrant {
   return {
     ...grant,
-    actionSet: new Set(grant.actions),
+    actionSet: setOf(grant.actions),
     ...compileParties(grant.onBehalfOf),
     ...(grant.when !== undefined && { condition: compileCondition(grant.when) }),
   };
@@ -62,14 +62,37 @@ function compileParties(parties: readonly OnBehalfOf[] | undefined): { parties?:
   };
 }
 
-function putInto<T extends { readonly name: string }>(maps: Map<string, Map<string, T>>, key: string, value: T): void {
-  const map = maps.get(key);
-  if (map === undefined) maps.set(key, new Map([[value.name, value]]));
-  else map.set(value.name, value);
+/** A million grants have a handful of lists of actions between them. */
+const actionSets = new Map<string, ReadonlySet<string>>();
+const MAX_ACTION_SETS = 1_000;
+
+function setOf(actions: readonly string[]): ReadonlySet<string> {
+  const key = JSON.stringify(actions);
+  const known = actionSets.get(key);
+  if (known !== undefined) return known;
+  const set = new Set(actions);
+  if (actionSets.size < MAX_ACTION_SETS) actionSets.set(key, set);
+  return set;
 }
 
-function dropFrom<T>(maps: Map<string, Map<string, T>>, key: string, name: string): void {
-  const map = maps.get(key);
-  map?.delete(name);
-  if (map?.size === 0) maps.delete(key);
+/** Nearly every pair has one grant, and a map for each would be half of the index. */
+type Several<T> = T | Map<string, T>;
+
+function all<T extends object>(several: Several<T> | undefined): T[] {
+  if (several === undefined) return [];
+  return several instanceof Map ? [...several.values()] : [several];
+}
+
+function putInto<T extends { readonly name: string }>(maps: Map<string, Several<T>>, key: string, value: T): void {
+  const old = maps.get(key);
+  if (old === undefined) maps.set(key, value);
+  else if (old instanceof Map) old.set(value.name, value);
+  else maps.set(key, new Map([old, value].map((one) => [one.name, one])));
+}
+
+function dropFrom<T extends { readonly name: string }>(maps: Map<string, Several<T>>, key: string, name: string): void {
+  const old = maps.get(key);
+  if (old instanceof Map) old.delete(name);
+  const isEmpty = old instanceof Map ? old.size === 0 : old?.name === name;
+  if (isEmpty) maps.delete(key);
 }

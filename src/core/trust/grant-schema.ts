@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { conditionProblem } from "../grants/condition.ts";
 import { TRUST_LIMITS } from "./limits.ts";
-import type { AccessGrant, DelegationGrant, Grant, OnBehalfOf } from "./model.ts";
+import type { AccessGrant, ApprovalRule, DelegationGrant, Grant, OnBehalfOf } from "./model.ts";
 import { actionValue } from "./resource-schema.ts";
 import {
   asList,
@@ -26,10 +26,17 @@ const approverValue = z.union([
   z.strictObject({ group: nameValue }),
 ]);
 
+/** Seconds that an approval is waited for and good for, from when it is asked for. */
+const WITHIN = { default: 600, min: 10, max: 86_400 } as const;
+
 const approvalValue = z.strictObject({
-  by: approverValue,
-  within: durationValue.optional(),
-  count: z.number().int().min(1).max(10).optional(),
+  by: oneOrMany(approverValue, TRUST_LIMITS.parties),
+  within: durationValue
+    .refine((text) => (readDuration(text) ?? 0) >= WITHIN.min && (readDuration(text) ?? 0) <= WITHIN.max, {
+      error: "must be 10s to 24h",
+    })
+    .optional(),
+  count: z.number().int().min(1).max(2).optional(),
 });
 
 const common = {
@@ -112,10 +119,18 @@ function toAccess(name: string, wire: z.infer<typeof accessGrantWire>): AccessGr
     ...(wire.when !== undefined && { when: wire.when }),
     ...(wire.ttl !== undefined && { ttlSeconds: durationSeconds(wire.ttl) }),
     ...(wire.until !== undefined && { until: dateSeconds(wire.until) }),
-    ...(wire.approval !== undefined && { approval: wire.approval }),
+    ...(wire.approval !== undefined && { approval: toApproval(wire.approval) }),
     once: wire.once ?? false,
     ...(wire.policy !== undefined && { policy: wire.policy }),
     ...(wire.residual !== undefined && { residual: toResidual(wire.residual) }),
+  };
+}
+
+function toApproval({ by, within, count }: z.infer<typeof approvalValue>): ApprovalRule {
+  return {
+    by: asList(by),
+    withinSeconds: within === undefined ? WITHIN.default : durationSeconds(within),
+    count: count ?? 1,
   };
 }
 

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { TRUST_LIMITS } from "./limits.ts";
 import type { Issuer, PublicJwk } from "./model.ts";
+import { sharedSignalsFaults, sharedSignalsWire, toSharedSignals } from "./shared-signals-schema.ts";
 import {
   asList,
   durationSeconds,
@@ -47,9 +48,14 @@ export const issuerWire = z
     max_token_age: durationValue.optional(),
     client_id: textValue.optional(),
     subject_max_age: durationValue.optional(),
+    shared_signals: sharedSignalsWire.optional(),
   })
   .superRefine((wire, ctx) => {
     for (const [key, message] of issuerFaults(wire)) ctx.addIssue({ code: "custom", message, path: [key] });
+    if (wire.shared_signals !== undefined) {
+      for (const [path, message] of sharedSignalsFaults(wire.shared_signals, wire.internal === true))
+        ctx.addIssue({ code: "custom", message, path });
+    }
   });
 
 type IssuerFields = z.infer<typeof issuerWire>;
@@ -76,6 +82,7 @@ function* issuerFaults(wire: IssuerFields): Generator<[string, string]> {
   } else {
     if (wire.client_id !== undefined) yield ["client_id", "is for issuers that identify humans"];
     if (wire.subject_max_age !== undefined) yield ["subject_max_age", "is for issuers that identify humans"];
+    if (wire.shared_signals !== undefined) yield ["shared_signals", "is for issuers that identify humans"];
   }
 }
 
@@ -95,5 +102,7 @@ export function toIssuer(name: string, wire: IssuerFields, issuerUrl: string): I
     ...(wire.max_token_age !== undefined && { maxTokenAgeSeconds: durationSeconds(wire.max_token_age) }),
     ...(wire.client_id !== undefined && { clientId: wire.client_id }),
     ...(wire.subject_max_age !== undefined && { subjectMaxAgeSeconds: durationSeconds(wire.subject_max_age) }),
+    ...(wire.shared_signals !== undefined &&
+      wire.url !== undefined && { sharedSignals: toSharedSignals(wire.shared_signals, wire.url) }),
   };
 }

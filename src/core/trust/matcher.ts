@@ -27,6 +27,9 @@ export function compileMatchers(matchers: ClaimMatchers): readonly CompiledMatch
   return Object.entries(matchers).map(([claim, matcher]) => compileMatcher(claim, matcher));
 }
 
+/** One for all: a million rules have none. */
+const NO_GLOBS: readonly Glob[] = [];
+
 function compileMatcher(claim: string, matcher: ClaimMatcher): CompiledMatcher {
   if (typeof matcher === "object" && "absent" in matcher) return { claim, exact: [], globs: [], absent: true };
   const exact: Scalar[] = [];
@@ -37,7 +40,7 @@ function compileMatcher(claim: string, matcher: ClaimMatcher): CompiledMatcher {
     else if (value.like.includes("*")) globs.push(compileGlob(value.like));
     else exact.push(value.like);
   }
-  return { claim, exact, globs, absent: false };
+  return { claim, exact, globs: globs.length === 0 ? NO_GLOBS : globs, absent: false };
 }
 
 /**

@@ -1,3 +1,4 @@
+import type { SignalEffect, SignalName } from "../signals/received-events.ts";
 import type { EpochSeconds } from "../time.ts";
 
 /** A JSON Web Key, public members only. */
@@ -38,6 +39,26 @@ export interface Issuer {
   readonly clientId?: string;
   /** A human's task ends at most this long after `auth_time`. */
   readonly subjectMaxAgeSeconds?: number;
+  /** Its security events are heeded. */
+  readonly sharedSignals?: SharedSignals;
+}
+
+/** Who tells us of an issuer's people by Shared Signals, and what that does. */
+export interface SharedSignals {
+  /** One of these must be in the event's `aud`. */
+  readonly audience: readonly string[];
+  /** The event's `iss`, exactly. */
+  readonly transmitter: string;
+  readonly jwks?: { readonly keys: readonly PublicJwk[] };
+  /** Without keys and this: by the transmitter's own metadata. */
+  readonly jwksUri?: string;
+  readonly algorithms?: readonly string[];
+  /** The values of `iss` of people that it may speak of: the issuer's own, and its aliases. */
+  readonly subjectIssuers: readonly string[];
+  /** `sha256:` of a bearer secret that must come with each event. */
+  readonly secretHash?: string;
+  /** Effects that differ from the usual ones. */
+  readonly on: Readonly<Partial<Record<SignalName, SignalEffect>>>;
 }
 
 /** One way to recognise an agent by its workload token: the issuer, and claims that must all match. */
@@ -99,6 +120,19 @@ export type Mode = { readonly observe: false } | { readonly observe: true; reado
 /** On whose behalf a grant lets an agent act: humans of an issuer (with claims), or another agent. */
 export type OnBehalfOf = { readonly issuer: string; readonly claims?: ClaimMatchers } | { readonly agent: string };
 
+/** Who may decide about a call: the agent's owner, its human subject, a reviewing agent, or whoever is in a group. */
+export type Approver = "owner" | "self" | { readonly agent: string } | { readonly group: string };
+
+/** What a call needs before it is forwarded (CONTRACT §8 "Approval"). */
+export interface ApprovalRule {
+  /** Any of them. */
+  readonly by: readonly Approver[];
+  /** From when it is asked for; it is decided and used within this time. */
+  readonly withinSeconds: number;
+  /** So many different ones of them. */
+  readonly count: number;
+}
+
 /** Permission to use actions at a resource (CONTRACT §4). */
 export interface AccessGrant {
   readonly kind: "access";
@@ -114,8 +148,8 @@ export interface AccessGrant {
   readonly when?: string;
   readonly ttlSeconds?: number;
   readonly until?: EpochSeconds;
-  /** Parsed; apply refuses it until approvals are served. */
-  readonly approval?: Readonly<Record<string, unknown>>;
+  /** Each call waits for this. */
+  readonly approval?: ApprovalRule;
   /** Parsed; apply refuses it until `once` is served. */
   readonly once: boolean;
   readonly policy?: string;

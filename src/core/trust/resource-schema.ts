@@ -1,9 +1,11 @@
 import { z } from "zod";
 import { decodeAction } from "../oauth/scope.ts";
+import { httpLimitsValue, mcpLimitsValue } from "./call-limits.ts";
 import { TRUST_LIMITS } from "./limits.ts";
 import type { Mode, Resource } from "./model.ts";
 import { credentialIdentifier, httpIdentifier, mcpIdentifier } from "./identifiers.ts";
-import { dateSeconds, dateValue, isLoopbackUrl, nameValue, textValue, urlValue } from "./values.ts";
+import { checkMcpSettings, commandValue, injectValue, mcpInjectValue } from "./inject-schema.ts";
+import { dateSeconds, dateValue, isLoopbackUrl, nameValue, urlValue } from "./values.ts";
 
 /** A declared or granted action, spelled as in scopes (CONTRACT §8); `*` is not one. */
 export const actionValue = z
@@ -31,23 +33,24 @@ const serverUrl = urlValue({ schemes: ["https", "http"], query: false }).refine(
   { error: "must be https unless it is a loopback address" },
 );
 
-/** Headers that say how a message is framed or who is asked; injecting one would change the request itself. */
-const FRAMING_HEADERS =
-  /^(?:host|connection|content-length|content-type|transfer-encoding|te|trailer|upgrade|expect|keep-alive|proxy-.*|mcp-.*)$/i;
+/** Headers that say who asks, from where, how the message is framed, or what some servers obey instead of the request line. */
+const KEPT_BACK =
+  /^(?:authorization|cookie2?|host|connection|keep-alive|te|trailer|transfer-encoding|upgrade|expect|content-length|content-encoding|forwarded|via|dpop|origin|referer|x-forwarded-.*|x-real-ip|x-original-.*|x-rewrite-.*|x-http-method.*|x-method-override|proxy-.*|sec-.*|mcp-.*|(?:x-)?ephor-.*)$/i;
 
-const injectValue = z.strictObject({
-  header: z
-    .string()
-    .regex(/^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$/, { error: "must be the name of a header" })
-    .refine((header) => !FRAMING_HEADERS.test(header), { error: "must not be a header that frames the message" }),
-  value: z
-    .string()
-    .max(TRUST_LIMITS.valueCharacters)
-    .regex(/^[\x20-\x7e]+$/, { error: "must be printable ASCII" })
-    .refine((value) => !/[{}]/.test(value.replaceAll(/\{secret:[a-z0-9][a-z0-9-]{0,62}\}/g, "")), {
-      error: "has braces that are not {secret:NAME}",
-    }),
-});
+/** Whether callers may send a header of that name to an upstream, where its resource says so. */
+export function mayForward(name: string): boolean {
+  return !KEPT_BACK.test(name);
+}
+
+/** More headers that callers may send, beside those that are always forwarded. */
+const forwardValue = z
+  .array(
+    z
+      .string()
+      .regex(/^[A-Za-z0-9-]{1,64}$/, { error: "must be the name of a header" })
+      .refine((name) => !KEPT_BACK.test(name), { error: "must not be a header that Ephor keeps back" }),
+  )
+  .max(32);
 
 const modeValue = z.union([
   z.literal("enforce"),
@@ -72,15 +75,27 @@ const FIELDS = {
     actions: actionList,
     introspection: introspectionValue.optional(),
   }),
-  mcp: z.strictObject({
-    mcp: z.union([serverUrl, z.strictObject({ command: z.array(textValue).min(1).max(64) })]),
-    inject: injectValue.optional(),
-    mode: modeValue.optional(),
-  }),
+  mcp: z
+    .strictObject({
+      mcp: z.union([serverUrl, z.strictObject({ command: commandValue })]),
+      inject: mcpInjectValue.optional(),
+      forward: forwardValue.optional(),
+      internal: z.boolean().optional(),
+      limits: mcpLimitsValue.optional(),
+      mode: modeValue.optional(),
+    })
+    .superRefine((wire, context) =>
+      checkMcpSettings(wire, ({ path, message, mend }) =>
+        context.addIssue({ code: "custom", path, message, params: { mend } }),
+      ),
+    ),
   http: z.strictObject({
     http: serverUrl,
     actions: z.record(actionValue, z.array(routeValue).min(1).max(TRUST_LIMITS.actions)),
     inject: injectValue.optional(),
+    forward: forwardValue.optional(),
+    internal: z.boolean().optional(),
+    limits: httpLimitsValue.optional(),
     mode: modeValue.optional(),
   }),
   credential: z.strictObject({
@@ -116,13 +131,13 @@ export function toResource(name: string, kind: ResourceKind, wire: unknown, issu
     case "verify":
       return toVerify(name, wire as z.infer<typeof FIELDS.verify>);
     case "mcp": {
-      const { mcp, inject, mode } = wire as z.infer<typeof FIELDS.mcp>;
-      const settings = { mcp, ...(inject !== undefined && { inject }) };
+      const { mcp, mode, ...rest } = wire as z.infer<typeof FIELDS.mcp>;
+      const settings = { mcp, ...present(rest) };
       return { kind, name, identifier: mcpIdentifier(issuerUrl, name), settings, mode: toMode(mode) };
     }
     case "http": {
-      const { http, actions, inject, mode } = wire as z.infer<typeof FIELDS.http>;
-      const settings = { http, routes: actions, ...(inject !== undefined && { inject }) };
+      const { http, actions, mode, ...rest } = wire as z.infer<typeof FIELDS.http>;
+      const settings = { http, routes: actions, ...present(rest) };
       return {
         kind,
         name,
@@ -145,6 +160,11 @@ export function toResource(name: string, kind: ResourceKind, wire: unknown, issu
       };
     }
   }
+}
+
+/** The members that are there. */
+function present(members: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(members).filter(([, value]) => value !== undefined));
 }
 
 function toVerify(name: string, wire: z.infer<typeof FIELDS.verify>): Resource {

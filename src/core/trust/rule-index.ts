@@ -29,9 +29,8 @@ export interface RuleIndex {
  */
 export function createRuleIndex(): RuleIndex {
   const claims = new Map<string, ClaimDrawers>();
-  const filed = new Map<IndexedRule, readonly Place[]>();
 
-  const drawerAt = (place: Place): Map<string, Set<IndexedRule>> => {
+  const drawerAt = (place: Place): Drawer => {
     let drawers = claims.get(place.claim);
     if (drawers === undefined) {
       drawers = { exact: new Map(), prefix: new Map(), suffix: new Map() };
@@ -39,10 +38,11 @@ export function createRuleIndex(): RuleIndex {
     }
     if (place.by === "exact") return drawers.exact;
     const byLength = drawers[place.by];
-    let drawer = byLength.get(place.key.length);
+    const { length } = String(place.key);
+    let drawer = byLength.get(length);
     if (drawer === undefined) {
       drawer = new Map();
-      byLength.set(place.key.length, drawer);
+      byLength.set(length, drawer);
     }
     return drawer;
   };
@@ -50,7 +50,7 @@ export function createRuleIndex(): RuleIndex {
   return {
     add(rule) {
       const fill = (places: readonly Place[]): number =>
-        places.reduce((most, place) => Math.max(most, drawerAt(place).get(place.key)?.size ?? 0), 0);
+        places.reduce((most, place) => Math.max(most, sizeOf(drawerAt(place).get(place.key))), 0);
       const best = waysToFile(rule.compiled)
         .map((places) => ({ places, fill: fill(places) }))
         .reduce<{ places: readonly Place[]; fill: number } | undefined>(
@@ -61,20 +61,21 @@ export function createRuleIndex(): RuleIndex {
       for (const place of best.places) {
         const drawer = drawerAt(place);
         const rules = drawer.get(place.key);
-        if (rules === undefined) drawer.set(place.key, new Set([rule]));
-        else rules.add(rule);
+        if (rules === undefined) drawer.set(place.key, rule);
+        else if (rules instanceof Set) rules.add(rule);
+        else drawer.set(place.key, new Set([rules, rule]));
       }
-      filed.set(rule, best.places);
     },
     remove(rule) {
-      for (const place of filed.get(rule) ?? []) {
+      // Where it was filed is not remembered for a million rules: it is taken from wherever it could be.
+      for (const place of waysToFile(rule.compiled).flat()) {
         const drawer = drawerAt(place);
         const rules = drawer.get(place.key);
-        rules?.delete(rule);
-        if (rules?.size === 0) drawer.delete(place.key);
-        if (drawer.size === 0 && place.by !== "exact") claims.get(place.claim)?.[place.by].delete(place.key.length);
+        if (rules instanceof Set) rules.delete(rule);
+        if (rules === rule || (rules instanceof Set && rules.size === 0)) drawer.delete(place.key);
+        if (drawer.size === 0 && place.by !== "exact")
+          claims.get(place.claim)?.[place.by].delete(String(place.key).length);
       }
-      filed.delete(rule);
     },
     matching(token) {
       const found = new Set<IndexedRule>();
@@ -82,7 +83,8 @@ export function createRuleIndex(): RuleIndex {
         const value = readClaim(token, claim);
         if (!isScalar(value)) continue;
         eachDrawer(drawers, value, (rules) => {
-          for (const rule of rules) if (!found.has(rule) && rule.compiled.matches(token)) found.add(rule);
+          for (const rule of rules instanceof Set ? rules : [rules])
+            if (!found.has(rule) && rule.compiled.matches(token)) found.add(rule);
         });
       }
       return [...found];
@@ -90,17 +92,27 @@ export function createRuleIndex(): RuleIndex {
   };
 }
 
+/** Nearly every rule is alone under its value, and a set for each would be a third of the index. */
+type Rules = IndexedRule | Set<IndexedRule>;
+/** By the value itself: `1` and `"1"` are different values and lie apart. */
+type Drawer = Map<Scalar, Rules>;
+
 interface ClaimDrawers {
-  readonly exact: Map<string, Set<IndexedRule>>;
+  readonly exact: Drawer;
   /** By the length of the literal text, then by the text. */
-  readonly prefix: Map<number, Map<string, Set<IndexedRule>>>;
-  readonly suffix: Map<number, Map<string, Set<IndexedRule>>>;
+  readonly prefix: Map<number, Drawer>;
+  readonly suffix: Map<number, Drawer>;
+}
+
+function sizeOf(rules: Rules | undefined): number {
+  if (rules === undefined) return 0;
+  return rules instanceof Set ? rules.size : 1;
 }
 
 interface Place {
   readonly claim: string;
   readonly by: "exact" | "prefix" | "suffix";
-  readonly key: string;
+  readonly key: Scalar;
 }
 
 /** For each claim of the rule that can be looked up, the places it would have to be filed at; exact ones first. */
@@ -108,7 +120,7 @@ function waysToFile(rule: CompiledRule): (readonly Place[])[] {
   const ways = rule.matchers
     .filter((matcher) => !matcher.absent && matcher.globs.every((glob) => glob.prefix !== "" || glob.suffix !== ""))
     .map((matcher): readonly Place[] => [
-      ...matcher.exact.map((value): Place => ({ claim: matcher.claim, by: "exact", key: keyOf(value) })),
+      ...matcher.exact.map((value): Place => ({ claim: matcher.claim, by: "exact", key: value })),
       ...matcher.globs.map((glob): Place =>
         glob.prefix === ""
           ? { claim: matcher.claim, by: "suffix", key: glob.suffix }
@@ -119,8 +131,8 @@ function waysToFile(rule: CompiledRule): (readonly Place[])[] {
   return [...ways.filter(isExact), ...ways.filter((places) => !isExact(places))];
 }
 
-function eachDrawer(drawers: ClaimDrawers, value: Scalar, see: (rules: ReadonlySet<IndexedRule>) => void): void {
-  const exact = drawers.exact.get(keyOf(value));
+function eachDrawer(drawers: ClaimDrawers, value: Scalar, see: (rules: Rules) => void): void {
+  const exact = drawers.exact.get(value);
   if (exact !== undefined) see(exact);
   if (typeof value !== "string") return;
   for (const [length, byText] of drawers.prefix) {
@@ -131,11 +143,6 @@ function eachDrawer(drawers: ClaimDrawers, value: Scalar, see: (rules: ReadonlyS
     const rules = length <= value.length ? byText.get(value.slice(value.length - length)) : undefined;
     if (rules !== undefined) see(rules);
   }
-}
-
-/** `1` and `"1"` are different values and lie in different drawers. */
-function keyOf(value: Scalar): string {
-  return `${typeof value}:${String(value)}`;
 }
 
 function isScalar(value: unknown): value is Scalar {

@@ -41,6 +41,17 @@ export function durationSeconds(text: string): number {
   return seconds;
 }
 
+const SIZE = /^([1-9][0-9]{0,5})(KiB|MiB)$/;
+
+/** A whole number and a unit: `64KiB`, `1MiB`. */
+export const sizeValue = z.string().regex(SIZE, { error: "must be a size like 64KiB or 1MiB" });
+
+/** @returns bytes; undefined for a text that `sizeValue` refuses */
+export function readSize(text: string): number | undefined {
+  const [, count, unit] = SIZE.exec(text) ?? [];
+  return count === undefined ? undefined : Number(count) * (unit === "MiB" ? 1024 * 1024 : 1024);
+}
+
 const DATE = /^(\d{4})-(\d{2})-(\d{2})(?:T(\d{2}):(\d{2}):(\d{2})Z)?$/;
 
 /** A day (it begins at 00:00 UTC) or a second in UTC. */

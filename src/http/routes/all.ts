@@ -1,4 +1,5 @@
 import type { Route } from "../route.ts";
+import { approvalRoutes } from "./approvals.ts";
 import { credentialRoutes } from "./credentials.ts";
 import { documentRoutes } from "./documents.ts";
 import { healthRoutes } from "./health.ts";
@@ -8,8 +9,11 @@ import { ledgerRoutes } from "./ledger.ts";
 import { loginRoutes } from "./login.ts";
 import { metadataRoutes } from "./metadata.ts";
 import { revocationRoutes } from "./revocations.ts";
+import { ssfRoutes } from "./ssf.ts";
+import { signalRoutes } from "./signals.ts";
 import { secretRoutes } from "./secrets.ts";
 import { taskRoutes } from "./tasks.ts";
+import { toolRoutes } from "./tools.ts";
 import { trustRoutes } from "./trust-objects.ts";
 
 /** Every route but the OAuth forms. What is not here is not served. */
@@ -18,11 +22,15 @@ export const routes: readonly Route[] = [
   ...loginRoutes,
   ...taskRoutes,
   ...credentialRoutes,
+  ...approvalRoutes,
   ...secretRoutes,
   ...killRoutes,
   ...revocationRoutes,
+  ...ssfRoutes,
+  ...signalRoutes,
   ...ledgerRoutes,
   ...trustRoutes,
+  ...toolRoutes,
   ...keyRoutes,
   ...healthRoutes,
   ...documentRoutes,

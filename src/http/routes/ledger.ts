@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { auditPage, auditQuery, auditVerdict, exportQuery } from "../../api/audit.ts";
 import { chain } from "../../api/chains.ts";
+import { explanation } from "../../api/decisions.ts";
 import { leasePage, leaseQuery } from "../../api/leases.ts";
 import { ProblemError } from "../../api/problem.ts";
 import { anyId, ulidShape } from "../../api/scalars.ts";
@@ -66,6 +67,24 @@ export const ledgerRoutes: readonly Route[] = [
     query: auditQuery,
     responses: { 200: { description: "A page of events.", body: auditPage } },
     handle: async ({ rooms, query, caller, request }) => ok(await rooms.ledger.query(query, { caller, request })),
+  }),
+  route({
+    method: "GET",
+    path: "/v1/explain/{decision}",
+    operationId: "explainDecision",
+    summary: "Why a decision fell as it did, and the smallest grant that would have allowed it",
+    tag: "Ledger",
+    auth: { scope: "audit" },
+    params: z.strictObject({ decision: anyId }),
+    responses: {
+      200: { description: "What was looked at, as it was then.", body: explanation },
+      404: { description: "No such event." },
+    },
+    async handle({ rooms, params, caller, request }) {
+      const found = await rooms.ledger.explain(params.decision, { caller, request });
+      if (found === undefined) throw new ProblemError("not_found");
+      return ok(found);
+    },
   }),
   route({
     method: "GET",

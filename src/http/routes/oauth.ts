@@ -40,7 +40,9 @@ export const formRoutes: readonly FormRoute[] = [
     path: "/introspect",
     operationId: "introspectToken",
     summary: "What a token is, and whether it still lives (RFC 7662)",
-    description: "With `Accept: application/token-introspection+jwt` the answer is signed (RFC 9701).",
+    description:
+      "With `Accept: application/token-introspection+jwt` the answer is signed (RFC 9701). With `consume=true` the token is used " +
+      "by this: recorded, and active for one caller only, over all replicas, if it is once-only. After a 503 it may have been used.",
     tag: "OAuth",
     auth: "client",
     form: introspectForm,

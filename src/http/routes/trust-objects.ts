@@ -122,7 +122,7 @@ export const trustRoutes: readonly Route[] = [
     operationId: "applyTrustFile",
     summary: "Plan or apply a trust file",
     description:
-      "All or nothing. The source owns only the objects it made; removing an agent, issuer or resource is a kill of it.",
+      "All or nothing. The source owns only the objects it made; removing an agent, issuer or resource is a kill of it. Where it takes something away it is answered when no replica releases anything more by it.",
     tag: "Trust",
     auth: { scope: "trust" },
     body: applyRequest,

@@ -14,12 +14,15 @@ export interface Perishable<T> {
   readonly value: T;
   readonly bornMs: number;
   readonly endMs: number;
+  /** It serves once: it is given to the caller that had it made, and never kept. */
+  readonly isOnce?: boolean;
 }
 
 /** Keeps things that end, and renews them before they do. */
 export interface Renewal<T> {
   /**
    * The thing under this key: the one that is kept while it is young, else a new one; callers who come together share it.
+   * What serves once each caller gets for itself.
    * While the server is away the old one is handed out as long as it lives.
    */
   get(key: string, make: () => Promise<Perishable<T>>): Promise<T>;
@@ -29,16 +32,18 @@ export interface Renewal<T> {
 interface Entry<T> {
   current?: Perishable<T>;
   /** A renewal that is under way; it keeps what it brings. */
-  coming?: Promise<T>;
+  coming?: Promise<Perishable<T>>;
 }
 
 /** @param monotonicMs milliseconds that only grow */
 export function createRenewal<T>(monotonicMs: () => number): Renewal<T> {
   const kept = new Map<string, Entry<T>>();
-  const renew = async (entry: Entry<T>, make: () => Promise<Perishable<T>>): Promise<T> => {
+  const renew = async (entry: Entry<T>, make: () => Promise<Perishable<T>>): Promise<Perishable<T>> => {
     try {
-      entry.current = await make();
-      return entry.current.value;
+      const made = await make();
+      if (made.isOnce === true) delete entry.current;
+      else entry.current = made;
+      return made;
     } catch (error) {
       // INVARIANT: after a refusal the old one is not handed out either: it may be what was stopped.
       if (!(error instanceof UnavailableError)) delete entry.current;
@@ -56,7 +61,12 @@ export function createRenewal<T>(monotonicMs: () => number): Renewal<T> {
       kept.delete(key);
       kept.set(key, entry);
       for (const oldest of kept.keys()) if (kept.size > MAX_KEPT) kept.delete(oldest);
-      const coming = (entry.coming ??= renew(entry, make));
+      const shared = entry.coming;
+      const renewed = (entry.coming ??= renew(entry, make));
+      // Whoever finds that what it waited for serves another has one made for itself.
+      const own = (made: Perishable<T>): T | Promise<T> =>
+        made.isOnce === true && shared !== undefined ? make().then(({ value }) => value) : made.value;
+      const coming = renewed.then(own);
       const isUsable = current !== undefined && monotonicMs() + USABLE_MS < current.endMs;
       if (!isUsable) return await coming;
       try {

@@ -45,12 +45,18 @@ export async function openTask(url: string, proof: Proof, order: TaskOrder): Pro
   return { txn: json["txn"], deadline: json["deadline"] };
 }
 
-/** Ends a task with everything made under it; ending twice is no error. @throws {ApiError}, {ConnectionError} */
-export async function completeTask(url: string, proof: Proof, txn: string): Promise<void> {
+/**
+ * Ends a task with everything made under it; ending twice is no error.
+ *
+ * @param timeoutMs longest wait for the answer
+ * @throws {ApiError}, {ConnectionError}
+ */
+export async function completeTask(url: string, proof: Proof, txn: string, timeoutMs?: number): Promise<void> {
   await callJson(url, {
     method: "POST",
     path: `/v1/tasks/${encodeURIComponent(txn)}/complete`,
     headers: bearerOf(proof),
+    ...(timeoutMs !== undefined && { timeoutMs }),
   });
 }
 

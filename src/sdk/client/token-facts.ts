@@ -6,6 +6,8 @@ export interface TokenFacts {
   readonly jti: string | undefined;
   /** Epoch seconds. */
   readonly exp: number | undefined;
+  /** It serves one request, whatever its life is. */
+  readonly isOnce: boolean;
 }
 
 /** Reads the claims of a JWT; what is not one has no facts. */
@@ -16,7 +18,7 @@ export function tokenFacts(token: string): TokenFacts {
   } catch {
     claims = undefined;
   }
-  const { txn, jti, exp } = isRecord(claims) ? claims : {};
+  const { txn, jti, exp, once } = isRecord(claims) ? claims : {};
   const text = (value: unknown): string | undefined => (typeof value === "string" ? value : undefined);
-  return { txn: text(txn), jti: text(jti), exp: typeof exp === "number" ? exp : undefined };
+  return { txn: text(txn), jti: text(jti), exp: typeof exp === "number" ? exp : undefined, isOnce: once === true };
 }

@@ -94,6 +94,16 @@ export async function* callLines(base: string, request: WireRequest): AsyncGener
   if (rest !== "") throw new ConnectionError("interrupted");
 }
 
+/**
+ * Sends one request and hands out the answer as it is, whatever its status; its body is read by the caller as it comes.
+ *
+ * @param signal ends request and answer; nothing else does
+ * @throws {ConnectionError}
+ */
+export function callOpen(base: string, request: WireRequest, signal: AbortSignal): Promise<Response> {
+  return send(base, request, signal);
+}
+
 async function send(base: string, request: WireRequest, signal: AbortSignal): Promise<Response> {
   const url = new URL(base + request.path);
   for (const [name, value] of Object.entries(request.query ?? {})) {

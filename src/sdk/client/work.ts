@@ -1,7 +1,7 @@
 import type { DpopKey } from "./dpop-key.ts";
 import type { Exchanged, TypedToken } from "./exchange.ts";
 import type { House, Place } from "./house.ts";
-import { DeniedError } from "./outcome.ts";
+import { DeniedError, outcomeOf } from "./outcome.ts";
 import { patiently } from "./patience.ts";
 import { createRenewal } from "./renewal.ts";
 import { completeTask } from "./tasks.ts";
@@ -36,8 +36,8 @@ export interface Work {
   /** The task's id; undefined until the first token of work that opens its task by itself. */
   readonly txn: string | undefined;
   /**
-   * A live token for a resource. The same order gets the same token until shortly before its end, then a new one; ask each time
-   * you call the resource.
+   * A live token for a resource. The same order gets the same token until shortly before its end, then a new one; a once-only
+   * token is a new one each time. Ask each time you call the resource.
    *
    * @throws {EphorError}
    */
@@ -91,7 +91,7 @@ export function createWork(house: House, beginning: Beginning): Work {
     const bornMs = clock.monotonicMs();
     const given = await house.told(
       () => place,
-      () => house.exchange({ ...order, subject: subject() }, bound),
+      () => redeemedOnce(subject(), (by) => house.exchange({ ...order, subject: by }, bound)),
     );
     note(given.access_token);
     // Counted from before the request left: never longer than the server means.
@@ -106,7 +106,8 @@ export function createWork(house: House, beginning: Beginning): Work {
       const key = JSON.stringify([resource, [...order.scopes].sort(), order.purpose, order.ttlSeconds]);
       return tokens.get(key, async () => {
         const { given, ...life } = await fetchToken({ target: resource, ...order }, true);
-        return { ...life, value: accessToken(given, await house.dpop()) };
+        const { isOnce } = tokenFacts(given.access_token);
+        return { ...life, isOnce, value: accessToken(given, await house.dpop()) };
       });
     },
     async handOver({ to, ...order }) {
@@ -153,6 +154,29 @@ function accessToken(given: Exchanged, key: DpopKey | undefined): AccessToken {
       ...(scheme === "DPoP" && key && { dpop: await key.proof({ ...request, token }) }),
     }),
   };
+}
+
+/**
+ * A once-only hand-over is redeemed once: whoever comes together with the first request, or did not get its answer, names the
+ * place that it made.
+ */
+async function redeemedOnce(
+  subject: TypedToken | undefined,
+  send: (by: TypedToken | undefined) => Promise<Exchanged>,
+): Promise<Exchanged> {
+  try {
+    return await send(subject);
+  } catch (error) {
+    const { txn, jti: node, isOnce } = tokenFacts(subject?.type === "accessToken" ? subject.token : "");
+    const outcome = outcomeOf(error);
+    const mayBeRedeemed = isOnce && outcome instanceof DeniedError && outcome.code === "invalid_request";
+    if (!mayBeRedeemed || txn === undefined || node === undefined) throw error;
+    try {
+      return await send({ token: handleOf({ txn, node }), type: "task" });
+    } catch {
+      throw error;
+    }
+  }
 }
 
 /** The opener's place is named by the task alone. */

@@ -1,4 +1,3 @@
-import type { ReplayKey } from "../../authz/ask.ts";
 import type { StsDeps } from "../deps.ts";
 import type { RefusalFace } from "../issue.ts";
 import type { Proved } from "../origin.ts";
@@ -20,8 +19,6 @@ export interface Grant {
 
 /** What a grant type proved. */
 export interface Proof extends Proved {
-  /** What else is spent with it. */
-  readonly replay?: readonly ReplayKey[];
   /** Targets that the presented grant itself names; another one is refused. */
   readonly onlyTargets?: readonly string[];
   /** A key that the presented grant is bound to; a proof by another, or none, is refused. */

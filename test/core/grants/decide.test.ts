@@ -347,10 +347,40 @@ test("where all grants wait for the call, the token is bounded by each", () => {
   assert.deepEqual(atCall.allowed && [atCall.ttlSeconds, atCall.grants], [50, [{ agent: "a", grant: "two" }]]);
 });
 
-test("a grant that needs an approval grants nothing while approvals are not served", () => {
+test("a grant that needs an approval grants nothing where no call passes us", () => {
   const trust = world([{ agent: "a", resource: "billing", actions: ["read"], approval: { by: "owner" } }]);
   assert.equal(reasonOf(ask(trust, "billing", ["billing:read"])), "not_served");
   assert.equal(reasonOf(ask(trust, "billing", "all")), "not_served");
+});
+
+test("where calls pass us it grants the scope and names the approval; one without is taken before it", () => {
+  const waiting = {
+    name: "waiting",
+    agent: "a",
+    resource: "tickets",
+    actions: ["get"],
+    approval: { by: "owner", within: "5m" },
+  };
+  const call = { call: { args: { x: 1 }, call: {} } };
+  const need = { agent: "a", grant: "waiting", by: ["owner"], withinSeconds: 300, count: 1 };
+  const alone = ask(world([waiting]), "tickets", ["tickets:get"], call);
+  assert.deepEqual(alone.allowed && alone.approvals, [need]);
+  assert.equal(reasonOf(ask(world([waiting]), "tickets", ["tickets:get"], { passesProxy: false })), "not_served");
+  const once = { name: "free", agent: "a", resource: "tickets", actions: ["get"], once: true, when: "args.x == 1" };
+  const free = ask(world([waiting, once]), "tickets", ["tickets:get"], call);
+  assert.deepEqual(free.allowed && [free.approvals, free.grants], [undefined, [{ agent: "a", grant: "free" }]]);
+  const other = ask(world([waiting, once]), "tickets", ["tickets:get"], { call: { args: { x: 2 }, call: {} } });
+  assert.deepEqual(other.allowed && other.approvals, [need]);
+});
+
+test("observe notes a missing approval at the call, and not before", () => {
+  const observed = { tickets: { mcp: "https://tickets.example/mcp", mode: { observe: true, until: "2026-12-15" } } };
+  const waiting = { name: "waiting", agent: "a", resource: "tickets", actions: ["get"], approval: { by: "owner" } };
+  const trust = world([waiting], { resources: observed });
+  const before = ask(trust, "tickets", ["tickets:get"]);
+  assert.deepEqual(before.allowed && [before.approvals, before.wouldRefuse], [undefined, undefined]);
+  const atCall = ask(trust, "tickets", ["tickets:get"], { call: { args: {}, call: {} } });
+  assert.deepEqual(atCall.allowed && [atCall.approvals, atCall.wouldRefuse?.reason], [undefined, "approval_required"]);
 });
 
 test("observe notes what grants would refuse, and ceilings and standing refuse as ever", () => {

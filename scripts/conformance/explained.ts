@@ -1,0 +1,2 @@
+/** Differences that are meant, by revision and scenario: the list is in docs/mcp.md too. */
+export const EXPLAINED: Readonly<Record<string, string>> = {};

@@ -1,0 +1,39 @@
+import type { EpochSeconds } from "../core/time.ts";
+import type { BoundContent } from "./content.ts";
+import type { StoredNeed } from "./deciders.ts";
+
+/** How an approval stands; `void` by a kill, the end of its work, or a change of what it hangs on. */
+export type ApprovalState = "pending" | "approved" | "denied" | "used" | "expired" | "void";
+
+/** What somebody said. */
+export interface StoredDecision {
+  readonly decider: string;
+  readonly decision: "approve" | "deny";
+  readonly reason: string;
+  readonly at: EpochSeconds;
+  readonly killKeys: readonly string[];
+  readonly killEpoch: number;
+}
+
+/** An approval, asked for and perhaps decided. */
+export interface StoredApproval {
+  readonly id: string;
+  readonly digest: string;
+  readonly txn: string;
+  readonly agent: string;
+  readonly sub: string;
+  readonly resource: string;
+  readonly action: string;
+  readonly path: readonly string[];
+  readonly purpose: string | undefined;
+  readonly content: BoundContent;
+  /** JSON of an `ExactCall`. */
+  readonly shown: string;
+  readonly needs: readonly StoredNeed[];
+  readonly killKeys: readonly string[];
+  readonly killEpoch: number;
+  readonly createdAt: EpochSeconds;
+  readonly expiresAt: EpochSeconds;
+  readonly state: ApprovalState;
+  readonly decisions: readonly StoredDecision[];
+}

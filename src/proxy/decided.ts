@@ -1,0 +1,319 @@
+import type { Ask } from "../authz/ask.ts";
+import type { EventDraft, EventValue } from "../audit/event.ts";
+import { considerGrants, type Considered } from "../core/grants/considered.ts";
+import { checkStanding, decide, isObserving, type DecideInput, type Decision } from "../core/grants/decide.ts";
+import type { Allowed } from "../core/grants/decision.ts";
+import { deathKeys } from "../core/kill/keys.ts";
+import {
+  InsufficientScopeError,
+  InvalidTokenError,
+  OAuthError,
+  TemporarilyUnavailableError,
+} from "../core/oauth/errors.ts";
+import type { Reason } from "../core/oauth/reasons.ts";
+import type { Permit } from "../core/permit.ts";
+import { onceKeys } from "../core/token/once.ts";
+import type { Resource } from "../core/trust/model.ts";
+import type { ExactCall } from "../approvals/content.ts";
+import type { Place } from "../tasks/facts.ts";
+import { approvalFor, byApproval, goesWith, throughApproval, type Approved } from "./approved.ts";
+import type { Holder, ProxyDeps } from "./deps.ts";
+import { DeniedError, LimitedError } from "./exchange.ts";
+
+/** One call that is to be decided. */
+export interface ProxiedCall {
+  readonly resource: Resource;
+  readonly holder: Holder;
+  readonly requestId: string;
+  /** Any of these stands for it, in order; encoded as in scopes. */
+  readonly actions: readonly string[];
+  /** Needs no grant, only a good token for the resource: what it is called in the record. */
+  readonly free?: string;
+  readonly args: Readonly<Record<string, unknown>>;
+  readonly call: Readonly<Record<string, unknown>>;
+  /** What the event tells of it, beside who and where. */
+  readonly facts: Readonly<Record<string, EventValue>>;
+  /** Secrets that forwarding it needs. */
+  readonly secrets: readonly string[];
+  /** The call as an approval is bound to it, made when asked for; absent where nobody knows it before it has flown by. */
+  readonly exact?: () => ExactCall;
+  /** Hash of the called tool's accepted definition. */
+  readonly toolHash?: string | undefined;
+  /** Why it is refused although it is granted: its tool is not the one that was accepted. */
+  readonly blocked?: Pick<Extract<Decision, { allowed: false }>, "reason" | "facts">;
+  /** Of the caller's trace. */
+  readonly traceId?: string | undefined;
+  /** The limit that it is beyond at a resource that only observes. */
+  readonly over?: Reason | undefined;
+  /** Belongs to a call that may be in progress, as a notification or an answer to its server does: it has a place beside it. */
+  readonly isAside?: boolean;
+  /** A stream that only tells of a session: it lasts, and would take the place of the calls that it tells of. */
+  readonly isListening?: boolean;
+  /** When its exchange is over; absent where it is no call of its own, but belongs to one. */
+  readonly whenOver?: (call: () => void) => void;
+}
+
+/** A call that may be forwarded. */
+export interface DecidedCall {
+  readonly permit: Permit;
+  readonly opens: ReadonlyMap<string, Permit>;
+  readonly action: string;
+  readonly allowed: Allowed;
+  /** What kills it, and the kill epoch at which it was decided. */
+  readonly keys: readonly string[];
+  readonly epoch: number;
+  readonly eventId: string;
+  /** Where the call was approved: what its upstream is told, signed, and the secrets it was approved with. */
+  readonly approval?: { readonly claim: string; readonly secrets: Approved["secrets"] };
+  /** Whether the token and the grants, as they are now, allow another action of the resource: for what a list shows. */
+  readonly mayUse: (action: string) => boolean;
+}
+
+interface Judged {
+  readonly action: string;
+  readonly allowed: Allowed;
+  /** Where it is only observed and would have been refused. */
+  readonly looked?: Looked;
+}
+
+/**
+ * Decides a call by the token's scopes and the grants as they are now, and records it, in one step of the gate.
+ *
+ * @throws {InsufficientScopeError} granted, but not in this token; {DeniedError} not granted; {InvalidTokenError} killed,
+ * ended or replayed; {LimitedError} granted, but not now; {TemporarilyUnavailableError} the database cannot be asked
+ */
+export async function decided(deps: ProxyDeps, order: ProxiedCall): Promise<DecidedCall> {
+  const { holder } = order;
+  const { state } = holder.token;
+  const place = await deps.places.find(state.txn, state.node);
+  if (!place) return await refused(deps, order, new InvalidTokenError({ reason: "token_unknown" }));
+  const admission = await deps.admissions
+    .admit(order, () => void judge(deps, order, place))
+    .catch((error: unknown) => refused(deps, order, error));
+  try {
+    return await throughGate(deps, { ...order, over: admission.over ?? order.over }, place);
+  } catch (error) {
+    admission.notMade();
+    throw error;
+  }
+}
+
+async function throughGate(deps: ProxyDeps, order: ProxiedCall, place: Place): Promise<DecidedCall> {
+  const { holder, resource } = order;
+  const keys = [...holder.kill.keys, deathKeys.resource(resource.name)];
+  const epochs = [...holder.kill.epochs, null];
+  const prepare = (found: Approved | undefined): { ask: Ask; value: Judged & { approved?: Approved | undefined } } => {
+    const judged = judge(deps, order, place);
+    const approved = approvalFor(deps, order, { ...judged, place, found });
+    const ask = askOf(deps, order, { place, judged, kill: { keys, epochs } });
+    return { ask: byApproval(ask, approved), value: { ...judged, approved } };
+  };
+  const result = await throughApproval(deps, order, {
+    authorize: (found) => deps.authorizer.authorize(() => prepare(found)),
+    tell: (reason, facts) => deps.recorder.refused(eventOf(deps, order, { path: place.node.path, ...facts }), reason),
+  }).catch((error: unknown) => refused(deps, order, error));
+  if (result.outcome !== "granted")
+    throw new InvalidTokenError({ reason: result.outcome === "continue" ? "internal" : result.outcome });
+  const { permit, opens, epoch, value } = result;
+  const { approved, ...judged } = value;
+  return {
+    permit,
+    opens,
+    epoch,
+    keys,
+    eventId: permit.eventId,
+    mayUse: (action) => mayUse(deps, { order, place, action }),
+    ...(approved && { approval: goesWith(deps, order, approved) }),
+    ...judged,
+  };
+}
+
+/** An action, and what each agent's grants said to it. */
+interface Looked {
+  readonly action: string;
+  readonly path: readonly string[];
+  readonly considered: readonly Considered[];
+}
+
+/** A no: thrown out of `prepare`, and recorded once. */
+class Refusal extends Error {
+  readonly decision: Extract<Decision, { allowed: false }>;
+  /** Its scope, where it is granted and the token lacks it. */
+  readonly lacking: string | undefined;
+  /** What was looked at, for the record. */
+  readonly looked: Looked | undefined;
+
+  constructor(decision: Extract<Decision, { allowed: false }>, at: { lacking?: string; looked?: Looked } = {}) {
+    super(decision.reason);
+    this.decision = decision;
+    this.lacking = at.lacking;
+    this.looked = at.looked;
+  }
+}
+
+function judge(deps: ProxyDeps, order: ProxiedCall, place: Place): Judged {
+  const { actions, holder } = order;
+  // As it is now: it may have been changed or removed while the body came in.
+  const resource = deps.trust().resourceByName(order.resource.name);
+  if (resource?.kind !== order.resource.kind)
+    throw new Refusal({ allowed: false, reason: "target_unknown", facts: { resource: order.resource.name } });
+  // A body may take its time, and a token dies meanwhile.
+  if (deps.clock.now() >= holder.token.claims.exp) throw new InvalidTokenError({ reason: "token_expired" });
+  if (order.free !== undefined) return judgeFree(deps, { place, action: order.free });
+  let first = new Refusal({ allowed: false, reason: "scope_unknown", facts: { resource: resource.name } });
+  let hasReason = false;
+  let waiting: Judged | undefined;
+  for (const action of actions) {
+    const scope = `${resource.name}:${action}`;
+    const input = inputOf(deps, { order, place, resource, scope });
+    const decision = decide(deps.trust(), input);
+    const looked = (): Looked => ({
+      action,
+      path: input.path,
+      considered: considerGrants(deps.trust(), input, action),
+    });
+    if (decision.allowed && isHeld(order, scope)) {
+      const allowed = unblocked(deps, { order, resource, allowed: decision });
+      const judged = { action, allowed, ...(decision.wouldRefuse && { looked: looked() }) };
+      if (allowed.approvals === undefined) return judged;
+      // Another action that stands for the same call may need none.
+      waiting ??= judged;
+      continue;
+    }
+    const refusal = decision.allowed
+      ? new Refusal({ allowed: false, reason: "insufficient_scope", facts: { scope } }, { lacking: scope })
+      : new Refusal(decision, { looked: looked() });
+    // What a better token would cure helps more than what it would not.
+    if (!hasReason || (first.lacking === undefined && refusal.lacking !== undefined)) first = refusal;
+    hasReason = true;
+  }
+  if (waiting !== undefined) return waiting;
+  throw first;
+}
+
+/** Pinning refuses what is granted, and takes notes where grants do (CONTRACT §4). */
+function unblocked(deps: ProxyDeps, at: { order: ProxiedCall; resource: Resource; allowed: Allowed }): Allowed {
+  const { order, resource, allowed } = at;
+  const { blocked } = order;
+  if (blocked === undefined) return allowed;
+  if (!isObserving(resource, deps.clock.now())) throw new Refusal({ allowed: false, ...blocked });
+  return { ...allowed, wouldRefuse: allowed.wouldRefuse ?? blocked };
+}
+
+/** Whoever is on the path must be in good standing; more is not asked. */
+function judgeFree(deps: ProxyDeps, { place, action }: { place: Place; action: string }): Judged {
+  const standing = checkStanding(deps.trust(), place.node.path, deps.clock.now());
+  if (!standing.ok) throw new Refusal(standing.refusal);
+  return { action, allowed: { allowed: true, scopes: [], once: false, grants: [] } };
+}
+
+function mayUse(
+  deps: ProxyDeps,
+  { order, place, action }: { order: ProxiedCall; place: Place; action: string },
+): boolean {
+  const resource = deps.trust().resourceByName(order.resource.name);
+  const scope = `${order.resource.name}:${action}`;
+  if (resource?.kind !== order.resource.kind || !isHeld(order, scope)) return false;
+  return decide(deps.trust(), inputOf(deps, { order, place, resource, scope, isListed: true })).allowed;
+}
+
+/** Whether the token carries a scope, or everything at an MCP server. */
+function isHeld({ holder, resource }: ProxiedCall, scope: string): boolean {
+  const held = holder.token.claims.scope.split(" ");
+  return held.includes(scope) || (resource.kind === "mcp" && held.includes(`${resource.name}:*`));
+}
+
+function inputOf(
+  deps: ProxyDeps,
+  at: { order: ProxiedCall; place: Place; resource: Resource; scope: string; isListed?: boolean },
+): DecideInput {
+  const { order, place, resource, scope, isListed = false } = at;
+  const purpose = order.holder.token.claims.purpose ?? place.task.purpose;
+  return {
+    path: place.node.path,
+    subject: place.task.subject,
+    resource,
+    scopes: [scope],
+    ceilings: [place.task.ceiling, place.node.ceiling],
+    txn: place.task.txn,
+    now: deps.clock.now(),
+    // What a list shows has no arguments yet: a condition on them is judged at the call.
+    ...(isListed ? {} : { call: { args: order.args, call: order.call } }),
+    ...(purpose === undefined ? {} : { purpose }),
+  };
+}
+
+function askOf(deps: ProxyDeps, order: ProxiedCall, at: { place: Place; judged: Judged; kill: Ask["kill"] }): Ask {
+  const { holder, secrets } = order;
+  const { state } = holder.token;
+  const { allowed, action } = at.judged;
+  return {
+    action: "call.forward",
+    target: order.resource.name,
+    actor: holder.agent.name,
+    trustVersion: deps.trust().version,
+    kill: at.kill,
+    task: { txn: state.txn, nodes: [state.node] },
+    ...(secrets.length > 0 ? { opens: secrets } : {}),
+    replay: [
+      ...(holder.proof ? [{ key: holder.proof.replayKey, exp: holder.proof.replayUntil }] : []),
+      // A use; what is always allowed, such as a list, is none.
+      ...(order.free === undefined ? onceKeys(holder.token.claims, allowed.once) : []),
+    ],
+    event: eventOf(deps, order, {
+      action,
+      path: at.place.node.path,
+      grants: allowed.grants.map(({ grant }) => grant),
+      would_refuse: allowed.wouldRefuse?.reason ?? order.over,
+      considered: toldOf(at.judged.looked),
+    }),
+  };
+}
+
+function toldOf(looked: Looked | undefined): EventValue {
+  return looked?.considered.map(({ agent, grant, verdict }) => ({ agent, grant, verdict }));
+}
+
+function eventOf(deps: ProxyDeps, order: ProxiedCall, facts: Readonly<Record<string, EventValue>>): EventDraft {
+  const { holder, resource, requestId } = order;
+  const { claims, state } = holder.token;
+  return {
+    type: "call.forward",
+    agent: holder.agent.name,
+    sub: claims.sub,
+    txn: state.txn,
+    jti: claims.jti,
+    resource: resource.name,
+    requestId,
+    traceId: order.traceId,
+    facts: { ...order.facts, ...facts, owner: holder.agent.owner, trust_version: deps.trust().version },
+  };
+}
+
+/**
+ * Records a refusal that the gate did not see, once: by decision, by the token's end, or because what was sent cannot be
+ * read (INV-29).
+ */
+export async function refused(deps: ProxyDeps, order: ProxiedCall, error: unknown): Promise<never> {
+  if (error instanceof Refusal) {
+    const { decision, lacking, looked } = error;
+    const facts = {
+      ...decision.facts,
+      action: looked?.action ?? order.actions[0],
+      path: looked?.path,
+      considered: toldOf(looked),
+    };
+    const id = await deps.recorder.refused(eventOf(deps, order, facts), decision.reason);
+    if (lacking !== undefined) throw new InsufficientScopeError({ reason: "insufficient_scope", scope: lacking });
+    const isPinning = decision.reason === "tool_quarantined" || decision.reason === "tool_unknown";
+    throw new DeniedError(id, isPinning ? "This tool is not one that was accepted." : "No grant allows this call.");
+  }
+  if (error instanceof LimitedError) {
+    const { reason, retryAfterSeconds } = error;
+    const facts = { action: order.actions[0] ?? order.free, retry_after: retryAfterSeconds };
+    throw new LimitedError(reason, retryAfterSeconds, await deps.recorder.refused(eventOf(deps, order, facts), reason));
+  }
+  if (error instanceof OAuthError && !(error instanceof TemporarilyUnavailableError))
+    await deps.recorder.refused(eventOf(deps, order, error.facts), error.reason);
+  throw error;
+}

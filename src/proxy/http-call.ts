@@ -1,0 +1,201 @@
+import { InvalidRequestError } from "../core/oauth/errors.ts";
+import type { Reason } from "../core/oauth/reasons.ts";
+import { JsonError, readJson } from "../core/token/json.ts";
+import type { ExactCall } from "../approvals/content.ts";
+import type { UpstreamAnswer } from "../system/egress-upstreams.ts";
+import { bodyBounds, type BodyBounds } from "./admission.ts";
+import { isPlainQuery, parametersOf, segmentsOf } from "./canonical-path.ts";
+import { decided, refused, type ProxiedCall } from "./decided.ts";
+import type { ProxyDeps } from "./deps.ts";
+import { BadGatewayError, type ProxiedAnswer, type ProxiedRequest } from "./exchange.ts";
+import { APPROVAL_HEADER } from "./approved.ts";
+import { exactHttp } from "./exact-call.ts";
+import { forwardedHeaders, relayedHeaders, RELAYED, type HeaderLines } from "./forwarded-headers.ts";
+import { relayed, relayedBody, takeOff, type Flight } from "./relay.ts";
+import { traceOf } from "./trace.ts";
+import { httpUpstreamOf, type HttpResource, type HttpUpstream } from "./upstream.ts";
+
+const METHODS = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]);
+const JSON_DEPTH = 64;
+const JSON_TYPE = /^application\/(?:json|[a-z0-9.+-]+\+json)$/;
+
+/**
+ * Proxies one HTTP call (CONTRACT §8). Its methods and paths stand for actions; its query and JSON body are what conditions
+ * see as `args`.
+ *
+ * @returns undefined where there is no such resource
+ * @throws whatever {@link decided} throws; {InvalidRequestError} what two readers could read differently; {BadGatewayError}
+ */
+export async function httpCall(deps: ProxyDeps, request: ProxiedRequest): Promise<ProxiedAnswer | undefined> {
+  const resource = deps.trust().resourceByName(request.resource);
+  if (resource?.kind !== "http") return undefined;
+  const holder = await deps.holder(request.presented, `${deps.issuer}/http/${resource.name}`);
+  const upstream = httpUpstreamOf(resource);
+  const trace = traceOf(request.headers);
+  const blank: ProxiedCall = {
+    resource,
+    holder,
+    requestId: request.presented.requestId,
+    actions: [],
+    args: {},
+    call: { kind: "http", method: request.method, path: request.path || "/" },
+    facts: { method: request.method, path: request.path || "/" },
+    secrets: upstream.inject?.secrets ?? [],
+    traceId: trace.id,
+    whenOver: request.whenOver,
+  };
+  const bounds = bodyBounds(resource, deps.clock.now());
+  const { headers, body, call } = await readCall(request, { upstream, blank, bounds }).catch((error: unknown) =>
+    refused(deps, blank, error),
+  );
+  const decision = await decided(deps, call);
+  const { flight, injected } = await takeOff(deps, {
+    call,
+    decided: decision,
+    inject: upstream.inject,
+    gone: request.signal,
+  });
+  const answer = await flight.send({
+    pool: poolOf(resource, call),
+    origin: upstream.origin,
+    path: targetOf(upstream, request),
+    method: request.method,
+    headers: {
+      ...headers,
+      "user-agent": "ephor",
+      ...trace.headers,
+      ...(decision.approval && { [APPROVAL_HEADER]: decision.approval.claim }),
+      ...(upstream.inject && injected !== undefined ? { [upstream.inject.header]: injected } : {}),
+    },
+    body,
+    internal: upstream.internal,
+  });
+  return answered(flight, answer, request.method);
+}
+
+/** Reads what is decided on and sent, once. @throws {InvalidRequestError} */
+async function readCall(
+  request: ProxiedRequest,
+  at: { upstream: HttpUpstream; blank: ProxiedCall; bounds: BodyBounds },
+): Promise<{
+  headers: Record<string, string>;
+  body: string | AsyncIterable<Uint8Array> | undefined;
+  call: ProxiedCall;
+}> {
+  const { upstream, blank, bounds } = at;
+  const { segments, parameters } = readTarget(request);
+  const headers = forwardedHeaders(request.headers, {
+    forward: upstream.forward,
+    injected: upstream.inject ? [upstream.inject.header] : [],
+  });
+  if (headers === undefined) throw malformed("A header occurs more than once.");
+  const { body, json, over } = await readRequestBody(request, headers["content-type"], bounds);
+  const actions = upstream.routes.actionsOf(request.method, segments);
+  const isKnown = body === undefined || typeof body === "string";
+  const exact = (): ExactCall => exactHttp({ ...request, headers, body: body as string | undefined });
+  const call = { ...blank, actions, args: { ...parameters, ...json }, over, ...(isKnown && { exact }) };
+  return { headers, body, call };
+}
+
+/** @throws {InvalidRequestError} */
+function readTarget(request: ProxiedRequest): {
+  segments: readonly string[];
+  parameters: Readonly<Record<string, unknown>>;
+} {
+  if (!METHODS.has(request.method))
+    throw new InvalidRequestError({ reason: "method_not_allowed", status: 405, help: "This method is not proxied." });
+  const segments = segmentsOf(request.path === "" ? "/" : request.path);
+  if (segments === undefined)
+    throw malformed(
+      "The path is not canonical: no empty or dot segments, no encoded separators, no needless encoding.",
+    );
+  const { query } = request;
+  if (query === undefined) return { segments, parameters: {} };
+  const parameters = isPlainQuery(query) ? parametersOf(query) : undefined;
+  if (parameters === undefined) throw malformed("The query cannot be read.");
+  // RFC 6750 §2.3 is not served: a token in a URL is in somebody's log (A-PRX-01).
+  if (parameters["access_token"] !== undefined) throw malformed("A token belongs in the Authorization header.");
+  return { segments, parameters };
+}
+
+/** A JSON body as it was judged; any other as it comes. */
+async function readRequestBody(
+  request: ProxiedRequest,
+  contentType: string | undefined,
+  bounds: BodyBounds,
+): Promise<{
+  body: string | AsyncIterable<Uint8Array> | undefined;
+  json: Readonly<Record<string, unknown>>;
+  over?: Reason | undefined;
+}> {
+  if (request.headers.some(([name]) => name.toLowerCase() === "content-encoding"))
+    throw new InvalidRequestError({ reason: "content_type", status: 415, help: "The body must not be compressed." });
+  const type = (contentType ?? "").split(";", 1)[0]?.trim().toLowerCase() ?? "";
+  if (!JSON_TYPE.test(type)) {
+    const flowing = request.flow(bounds.flowBytes);
+    if (flowing !== undefined && type === "") throw malformed("The body has no content type.");
+    return { body: flowing, json: {}, over: bounds.over.flow(request.length ?? 0) };
+  }
+  const bytes = await request.read(bounds.readBytes);
+  if (bytes.byteLength === 0) return { body: undefined, json: {} };
+  try {
+    const value = readJson(bytes, { maxDepth: JSON_DEPTH });
+    // Written anew: what was decided on is what is sent (INV-18).
+    const json = isRecord(value) ? value : { body: value };
+    return { body: JSON.stringify(value), json, over: bounds.over.read(bytes.byteLength) };
+  } catch (error) {
+    if (error instanceof JsonError) throw malformed("The body is no JSON that every parser reads alike.");
+    throw error;
+  }
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function targetOf(upstream: HttpUpstream, { path, query }: ProxiedRequest): string {
+  const target = `${upstream.basePath}${path}` || "/";
+  return query === undefined ? target : `${target}?${query}`;
+}
+
+/** Sockets belong to one agent's use of one resource, and to the credential that was put in. */
+function poolOf(resource: HttpResource, call: ProxiedCall): string {
+  return `${resource.name} ${call.holder.agent.name}`;
+}
+
+/** @throws {BadGatewayError} for a body that we could not look through */
+function answered(flight: Flight, answer: UpstreamAnswer, method: string): ProxiedAnswer {
+  const { status, rawHeaders, body } = answer;
+  const encoding = lineOf(rawHeaders, "content-encoding");
+  if (status === 101 || (encoding !== undefined && encoding !== "identity")) {
+    body.destroy();
+    flight.finish("upstream_error", { problem: "encoding" });
+    throw new BadGatewayError(502);
+  }
+  const lines: HeaderLines = [
+    ...relayedHeaders(rawHeaders, (value) => flight.masking.holds(value)),
+    ...RELAYED,
+    // Masked in place, so the length stays what it was.
+    ...lengthOf(rawHeaders, { status, method }),
+  ];
+  return {
+    status: status === 401 || status === 407 ? 502 : status,
+    headers: lines,
+    body: relayedBody(flight, relayed(flight, body)),
+  };
+}
+
+function lineOf(raw: readonly string[], wanted: string): string | undefined {
+  for (let i = 0; i < raw.length; i += 2) if (raw[i]?.toLowerCase() === wanted) return raw[i + 1]?.toLowerCase();
+  return undefined;
+}
+
+function lengthOf(raw: readonly string[], { status, method }: { status: number; method: string }): HeaderLines {
+  const length = lineOf(raw, "content-length");
+  const isBare = status === 204 || status === 304 || (method === "HEAD" && length === undefined);
+  return isBare || length === undefined || !/^\d{1,15}$/.test(length) ? [] : [["Content-Length", length]];
+}
+
+function malformed(help: string): InvalidRequestError {
+  return new InvalidRequestError({ reason: "malformed_request", help });
+}

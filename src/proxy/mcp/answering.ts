@@ -1,0 +1,194 @@
+import { BadGatewayError, type ProxiedAnswer } from "../exchange.ts";
+import { RELAYED, type HeaderLines } from "../forwarded-headers.ts";
+import { relayed, relayedBody, type Flight } from "../relay.ts";
+import type { UpstreamAnswer } from "../../system/egress-upstreams.ts";
+import { readUpstreamMessage, type ReadBy } from "./answers.ts";
+import type { ToolWatch } from "./judge-tools.ts";
+import { RPC, RpcError, type McpMessage } from "./message.ts";
+import { declaredBy } from "./questions.ts";
+import { sealEvent } from "./resumed-event.ts";
+import { isSessionId, type Session, type SessionOwner, type Sessions } from "./sessions.ts";
+import { createEventParser, EventTooLargeError, writeEvent } from "./sse.ts";
+
+/** Bytes of one message of a server. */
+const ANSWER_BYTES = 4 * 1024 * 1024;
+const JSON_TYPE = "application/json";
+export const STREAM_TYPE = "text/event-stream";
+/** Of an answer that is an event stream: no proxy in between may hold it back. */
+export const STREAM_LINES: HeaderLines = [
+  ["Content-Type", STREAM_TYPE],
+  ["X-Accel-Buffering", "no"],
+];
+
+/** An event's name that can come back in a header. */
+const EVENT_NAME = /^[\x21-\x7e]{1,512}$/;
+
+/** What relaying an answer needs. */
+export interface AnsweringDeps {
+  readonly sessions: Sessions;
+}
+
+/** An answer that has begun, and by what it is judged. */
+export interface Answering {
+  readonly owner: SessionOwner;
+  readonly message: McpMessage;
+  readonly by: ReadBy;
+  /** The session that the message belongs to. */
+  readonly session: Session | undefined;
+  /** What the message was decided as. */
+  readonly action: string;
+  readonly watch: ToolWatch | undefined;
+  readonly flight: Flight;
+  readonly answer: UpstreamAnswer;
+}
+
+/** @throws {BadGatewayError | RpcError} for what must not be relayed */
+export async function answered(deps: AnsweringDeps, at: Answering): Promise<ProxiedAnswer> {
+  const { message, flight, answer } = at;
+  const { status, rawHeaders, body } = answer;
+  const type = rawHeader(rawHeaders, "content-type")?.split(";", 1)[0]?.trim().toLowerCase() ?? "";
+  const encoding = rawHeader(rawHeaders, "content-encoding");
+  const headers: HeaderLines = [...RELAYED, ...sessionLine(deps, at)];
+  const isAccepted = status >= 200 && status < 300;
+  if (message.kind === "notification" && isAccepted) {
+    body.destroy();
+    flight.finish("done");
+    return { status: 202, headers, body: new Uint8Array() };
+  }
+  const isReadable = encoding === undefined || encoding === "identity";
+  if (isAccepted && isReadable && type === STREAM_TYPE) {
+    const lines: HeaderLines = [...headers, ...STREAM_LINES];
+    return { status: 200, headers: lines, body: relayedBody(flight, events(at, resumingOf(deps, at))) };
+  }
+  // What says no to a credential says it to us; everything else that is a message goes on with its status.
+  if (isReadable && type === JSON_TYPE && status !== 401 && status !== 403 && status !== 407)
+    return await single(at, { headers, status: isAccepted ? 200 : status });
+  body.destroy();
+  flight.finish("upstream_error", { problem: isReadable ? "answer" : "encoding" });
+  if (status === 404)
+    throw new RpcError(RPC.invalidRequest, "There is no such session.", { status: 404, id: idOf(message) });
+  throw new BadGatewayError(502);
+}
+
+/** The upstream's session, sealed for this agent. */
+function sessionLine({ sessions }: AnsweringDeps, { owner, message, session, flight, answer }: Answering): HeaderLines {
+  const id = rawHeader(answer.rawHeaders, "mcp-session-id");
+  if (id === undefined || !isSessionId(id) || flight.masking.holds(id)) return [];
+  // Servers say it again with every answer; what the client declared was said once.
+  const declared = session?.id === id ? session.declared : declaredBy(message);
+  return [["Mcp-Session-Id", sessions.seal({ id, declared }, owner)]];
+}
+
+/** How events of this answer are named, so that its client can come back for the rest. */
+function resumingOf({ sessions }: AnsweringDeps, { owner, message, session, action }: Answering): Resuming | undefined {
+  if (session === undefined || message.kind !== "request") return undefined;
+  const { id, method } = message;
+  return (event) => sealEvent(sessions, { event, request: { id, method, action } }, { owner, session: session.id });
+}
+
+/** One message as JSON. */
+async function single(at: Answering, head: { headers: HeaderLines; status: number }): Promise<ProxiedAnswer> {
+  const { by, watch, flight, answer } = at;
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  for await (const chunk of relayed(flight, answer.body)) {
+    size += chunk.byteLength;
+    if (size > ANSWER_BYTES) break;
+    chunks.push(chunk);
+  }
+  const read = size > ANSWER_BYTES ? ({ kind: "other" } as const) : readUpstreamMessage(Buffer.concat(chunks), by);
+  if (read.kind !== "answer") {
+    flight.finish("upstream_error", { problem: size > ANSWER_BYTES ? "too_large" : "answer" });
+    throw new BadGatewayError(502);
+  }
+  await settled(watch, flight);
+  const bytes = Buffer.from(read.text, "utf8");
+  const lines = [
+    ...head.headers,
+    ["Content-Type", JSON_TYPE],
+    ["Content-Length", String(bytes.byteLength)],
+  ] as HeaderLines;
+  return { status: head.status, headers: lines, body: relayedBody(flight, once(bytes)) };
+}
+
+/** What a list gave away of its server is recorded before the list is there. */
+async function settled(watch: ToolWatch | undefined, flight: Flight): Promise<void> {
+  await watch?.settled().catch((error: unknown) => {
+    flight.finish("withheld");
+    throw error;
+  });
+}
+
+async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield bytes;
+}
+
+/** The name of an event for the client, by the upstream's. */
+export type Resuming = (event: string) => string;
+
+/** Messages as events, each judged, until the answer is there. @param resuming none: events have no names */
+export async function* events(
+  { by, watch, flight, answer }: Pick<Answering, "by" | "watch" | "flight" | "answer">,
+  resuming: Resuming | undefined,
+): AsyncGenerator<Uint8Array> {
+  const parser = createEventParser(ANSWER_BYTES);
+  const encoder = new TextEncoder();
+  for await (const chunk of relayed(flight, answer.body)) {
+    for (const event of pushed(parser, chunk, flight)) {
+      if (event === undefined) {
+        yield encoder.encode(":\n\n");
+        continue;
+      }
+      if (event.event !== "message") continue;
+      const { id, retry } = event;
+      const named = id !== undefined && EVENT_NAME.test(id) && resuming !== undefined ? { id: resuming(id) } : {};
+      const head = { ...named, ...(retry !== undefined && { retry }) };
+      if (event.data === "") {
+        // The first event of a stream that can be resumed (MCP 2025-11-25, transports) says nothing but its name.
+        if (resuming !== undefined) yield encoder.encode(writeEvent("", head));
+        continue;
+      }
+      const read = readUpstreamMessage(event.data, by);
+      if (read.kind === "other") continue;
+      await settled(watch, flight);
+      yield encoder.encode(writeEvent(read.text, head));
+      // Nothing comes after the answer.
+      if (read.kind === "answer") return;
+    }
+  }
+}
+
+function pushed(
+  parser: ReturnType<typeof createEventParser>,
+  chunk: Uint8Array,
+  flight: Flight,
+): ReturnType<typeof parser.push> {
+  try {
+    return parser.push(chunk);
+  } catch (error) {
+    if (error instanceof EventTooLargeError) flight.finish("upstream_error", { problem: "too_large" });
+    throw error;
+  }
+}
+
+/** A JSON-RPC error of ours. */
+export function errorAnswer({ code, message, id, data, status, retryAfterSeconds }: RpcError): ProxiedAnswer {
+  const text = JSON.stringify({
+    jsonrpc: "2.0",
+    id: id ?? null,
+    error: { code, message, ...(data !== undefined && { data }) },
+  });
+  const headers: [string, string][] = [["Content-Type", JSON_TYPE]];
+  if (retryAfterSeconds !== undefined) headers.push(["Retry-After", String(retryAfterSeconds)]);
+  return { status, headers: [...RELAYED, ...headers], body: Buffer.from(text, "utf8") };
+}
+
+function idOf(message: McpMessage): string | number | undefined {
+  return message.kind === "request" ? message.id : undefined;
+}
+
+/** A header of an upstream's answer. @param wanted lower case */
+export function rawHeader(raw: readonly string[], wanted: string): string | undefined {
+  for (let i = 0; i < raw.length; i += 2) if (raw[i]?.toLowerCase() === wanted) return raw[i + 1];
+  return undefined;
+}

@@ -1,0 +1,241 @@
+import type { EventValue } from "../audit/event.ts";
+import { InvalidRequestError, InvalidTokenError, TemporarilyUnavailableError } from "../core/oauth/errors.ts";
+import { EgressError } from "../system/egress-error.ts";
+import type { UpstreamAnswer, UpstreamOrder } from "../system/egress-upstreams.ts";
+import type { CutReason, StreamHandle } from "../authz/streams.ts";
+import { destinationOf } from "./admission.ts";
+import type { DecidedCall, ProxiedCall } from "./decided.ts";
+import type { ProxyDeps } from "./deps.ts";
+import { BadGatewayError, CutError, UpstreamFailure, type RelayedBody } from "./exchange.ts";
+import { createMasking, spellingsOf, type Masking } from "./masking.ts";
+import type { Rendering } from "./upstream.ts";
+
+/** A call that is on its way: what may flow back, and where its end is recorded. */
+export interface Flight {
+  readonly stream: StreamHandle;
+  readonly masking: Masking;
+  /** Fires when the call is cut, or its caller is gone. */
+  readonly signal: AbortSignal;
+  /** Sends it over HTTP, once. @throws {BadGatewayError | CutError} */
+  send(order: Omit<UpstreamOrder, "signal">): Promise<UpstreamAnswer>;
+  /** Lets it leave in another way, once. @throws {BadGatewayError | CutError} */
+  leave(by: (signal: AbortSignal) => Promise<UpstreamAnswer>): Promise<UpstreamAnswer>;
+  /** The end; only the first counts. */
+  finish(outcome: string, facts?: Readonly<Record<string, EventValue>>): void;
+}
+
+/**
+ * Opens what the upstream's credential needs and makes the call ready to leave. From here on a kill, the token's end or the
+ * loss of this replica's lease cut it.
+ *
+ * @returns the value to be injected, beside the flight
+ * @throws {InvalidTokenError} killed meanwhile; {TemporarilyUnavailableError} the permit lapsed, or a secret cannot be opened
+ */
+export async function takeOff(
+  deps: ProxyDeps,
+  at: { call: ProxiedCall; decided: DecidedCall; inject: Rendering | undefined; gone: AbortSignal },
+): Promise<{ flight: Flight; injected: string | undefined }> {
+  const { call, decided, inject, gone } = at;
+  const cutting = new AbortController();
+  const stream = deps.streams.open({
+    keys: decided.keys,
+    epoch: decided.epoch,
+    exp: call.holder.token.claims.exp,
+    onCut: () => cutting.abort(),
+  });
+  try {
+    const { injected, spellings } = await opened(deps, decided, inject);
+    const masking = createMasking(spellings);
+    const flight = flightOf(deps, { call, decided, stream, masking, cutting, gone });
+    return { flight, injected };
+  } catch (error) {
+    stream.close();
+    deps.authorizer.withheld(decided.permit);
+    throw error;
+  }
+}
+
+async function opened(
+  deps: ProxyDeps,
+  decided: DecidedCall,
+  inject: Rendering | undefined,
+): Promise<{ injected: string | undefined; spellings: readonly string[] }> {
+  if (inject === undefined) return { injected: undefined, spellings: [] };
+  const texts = new Map<string, string>();
+  for (const [name, permit] of decided.opens) {
+    const { value, version } = await deps.secrets.open(permit, name).catch((cause: unknown) => {
+      deps.log.warn("proxy_secret_not_opened", { resource: name, err: cause });
+      throw new TemporarilyUnavailableError({ reason: "decrypt_failed", secret: name }, { cause });
+    });
+    const approved = decided.approval?.secrets.find((secret) => secret.name === name);
+    if (approved !== undefined && approved.version !== version) {
+      // Rotated since the gate looked: what was approved went with another credential (INV-20).
+      value.wipe();
+      throw new TemporarilyUnavailableError({ reason: "approval_void", secret: name });
+    }
+    texts.set(
+      name,
+      value.use((bytes) => Buffer.from(bytes).toString("utf8")),
+    );
+    value.wipe();
+  }
+  const injected = inject.render((name) => texts.get(name) ?? "");
+  if (!inject.fits(injected))
+    throw new TemporarilyUnavailableError({ reason: "decrypt_failed", problem: "does not fit where it goes" });
+  return { injected, spellings: [...texts.values(), injected].flatMap(spellingsOf) };
+}
+
+function flightOf(
+  deps: ProxyDeps,
+  at: {
+    call: ProxiedCall;
+    decided: DecidedCall;
+    stream: StreamHandle;
+    masking: Masking;
+    cutting: AbortController;
+    gone: AbortSignal;
+  },
+): Flight {
+  const { call, decided, stream, masking, cutting, gone } = at;
+  const startedMs = deps.clock.monotonicMs();
+  const signal = AbortSignal.any([cutting.signal, gone]);
+  let isOver = false;
+  let status: number | undefined;
+
+  function finish(outcome: string, facts: Readonly<Record<string, EventValue>> = {}): void {
+    if (isOver) return;
+    isOver = true;
+    stream.close();
+    const ms = Math.round(deps.clock.monotonicMs() - startedMs);
+    const resource = call.resource.name;
+    deps.metrics.proxiedCalls.inc({ resource, outcome });
+    deps.metrics.proxiedSeconds.observe({ resource }, ms / 1_000);
+    const hid = masking.hasHidden || undefined;
+    note(deps, call, { of: decided.eventId, action: decided.action, outcome, status, ms, hid, ...facts });
+  }
+
+  async function leave(by: (signal: AbortSignal) => Promise<UpstreamAnswer>): Promise<UpstreamAnswer> {
+    // The release: from here on the call and the credential are the upstream's.
+    if (!stream.mayFlow() || !decided.permit.spend(deps.clock.monotonicMs())) {
+      stream.close();
+      isOver = true;
+      deps.authorizer.withheld(decided.permit);
+      throw stream.cut === "killed"
+        ? new InvalidTokenError({ reason: "killed" })
+        : new TemporarilyUnavailableError({ reason: "permit_lapsed" });
+    }
+    try {
+      const answer = await by(signal);
+      ({ status } = answer);
+      return answer;
+    } catch (error) {
+      if (stream.cut !== undefined) {
+        finish(cutOutcome(stream.cut));
+        throw new CutError("cut", { cause: error });
+      }
+      const sending = error instanceof EgressError ? error.cause : undefined;
+      if (sending instanceof InvalidRequestError) {
+        // Its body turned out to be longer than it may be.
+        finish("aborted", { problem: sending.reason });
+        throw sending;
+      }
+      const problem =
+        error instanceof EgressError ? error.kind : error instanceof UpstreamFailure ? error.problem : "network";
+      finish(gone.aborted ? "aborted" : "upstream_error", { problem });
+      throw new BadGatewayError(problem === "timeout" ? 504 : 502, { cause: error });
+    }
+  }
+
+  return {
+    stream,
+    masking,
+    signal,
+    finish,
+    leave,
+    send: (order) => leave(() => sent(deps, call, { ...order, signal })),
+  };
+}
+
+/** Sends, and tells the breaker of the resource whether anybody was there. */
+async function sent(deps: ProxyDeps, { resource }: ProxiedCall, order: UpstreamOrder): Promise<UpstreamAnswer> {
+  const to = destinationOf(resource);
+  try {
+    const answer = await deps.upstreams.send(order);
+    if (to !== undefined) deps.breakers.answered(to);
+    return answer;
+  } catch (error) {
+    if (to !== undefined && error instanceof EgressError && error.unreached) deps.breakers.failed(to);
+    throw error;
+  }
+}
+
+/** Records how a call ended. */
+function note(deps: ProxyDeps, call: ProxiedCall, facts: Readonly<Record<string, EventValue>>): void {
+  const { holder, resource, requestId, traceId } = call;
+  const { claims, state } = holder.token;
+  deps.recorder
+    .noted({
+      type: "call.outcome",
+      agent: holder.agent.name,
+      sub: claims.sub,
+      txn: state.txn,
+      jti: claims.jti,
+      resource: resource.name,
+      requestId,
+      traceId,
+      facts,
+    })
+    .catch((err: unknown) => deps.log.error("call_outcome_not_recorded", { requestId, err }));
+}
+
+/** What the record calls a cut. */
+export function cutOutcome(reason: CutReason): string {
+  return `cut_${reason}`;
+}
+
+/**
+ * Relays a body: masked, for as long as it may flow. Its end is recorded by whoever writes it, for only he knows whether it
+ * arrived.
+ */
+export async function* relayed(flight: Flight, body: UpstreamAnswer["body"]): AsyncGenerator<Uint8Array> {
+  const { masking, stream } = flight;
+  try {
+    for await (const chunk of body) {
+      if (!stream.mayFlow()) throw new CutError("cut");
+      const out = masking.push(chunk);
+      if (out.byteLength > 0) yield out;
+    }
+    if (!stream.mayFlow()) throw new CutError("cut");
+    const rest = masking.end();
+    if (rest.byteLength > 0) yield rest;
+  } catch (error) {
+    flight.finish(endOf(flight));
+    throw error instanceof CutError ? error : new CutError("cut", { cause: error });
+  } finally {
+    // Whoever stops reading ends the upstream's work too.
+    body.destroy();
+  }
+}
+
+/** How a call ended that did not end whole. */
+function endOf({ stream, signal }: Flight): string {
+  if (stream.cut !== undefined) return cutOutcome(stream.cut);
+  return signal.aborted ? "aborted" : "upstream_error";
+}
+
+/** The body of an answer, of whatever was made of the upstream's. */
+export function relayedBody(flight: Flight, chunks: AsyncIterable<Uint8Array>): RelayedBody {
+  let bytes = 0;
+  async function* counted(): AsyncGenerator<Uint8Array> {
+    for await (const chunk of chunks) {
+      bytes += chunk.byteLength;
+      yield chunk;
+    }
+  }
+  return {
+    chunks: counted(),
+    mayFlow: () => flight.stream.mayFlow(),
+    ended: (how) =>
+      flight.finish(how === "whole" ? "done" : flight.stream.cut === undefined ? "aborted" : endOf(flight), { bytes }),
+  };
+}

@@ -1,0 +1,88 @@
+import type { ApprovalView } from "../api/approvals.ts";
+import type { Approvals } from "../approvals/approvals.ts";
+import type { ExactCall } from "../approvals/content.ts";
+import type { Decider } from "../approvals/deciders.ts";
+import type { StoredApproval } from "../approvals/approval.ts";
+import type { TrustIndex } from "../core/trust/compiled.ts";
+import type { Caller, Rooms } from "../http/rooms.ts";
+import { toolServerOf, type ToolPins } from "../proxy/mcp/tool-pins.ts";
+import { instantOf } from "./wire.ts";
+
+/** Of a page, unless the query says otherwise. */
+const DEFAULT_PAGE = 50;
+
+/** Approvals, as the routes call them. */
+export function approvalsRoom(approvals: Approvals, trust: () => TrustIndex): Rooms["approvals"] {
+  return {
+    async list({ status = "pending", before, limit = DEFAULT_PAGE }, { caller }) {
+      const reviewer = caller.kind === "agent" ? caller.agent : undefined;
+      const found = await approvals.list({ status, before, limit, reviewer });
+      const items = found.items.map((one) => factsOf(one, trust()));
+      return { items, ...(found.next !== undefined && { next: found.next }) };
+    },
+    async read(id, { caller }) {
+      const found = await approvals.read(id);
+      return found && isShownTo(found, caller) ? viewOf(found, trust()) : undefined;
+    },
+    async decide({ id, decision, reason }, { caller, request }) {
+      const { requestId } = request;
+      const order = { id, decider: deciderOf(caller), isApproving: decision === "approve", reason, requestId };
+      const found = await approvals.decide(order);
+      return found && viewOf(found, trust());
+    },
+  };
+}
+
+function deciderOf(caller: Caller): Decider {
+  if (caller.kind === "operator") return { kind: "operator", id: caller.id };
+  // The route lets an agent in by a token of ours only.
+  return { kind: "agent", agent: caller.agent, sub: caller.token?.sub ?? "", txn: caller.token?.txn ?? "" };
+}
+
+/** Arguments are shown to whoever is asked. */
+function isShownTo({ needs }: StoredApproval, caller: Caller): boolean {
+  if (caller.kind === "operator") return true;
+  return needs.some(({ by }) =>
+    by.some((approver) => typeof approver === "object" && "agent" in approver && approver.agent === caller.agent),
+  );
+}
+
+function factsOf(of: StoredApproval, trust: TrustIndex): Omit<ApprovalView, "call" | "arguments"> {
+  const owner = trust.agent(of.agent)?.owner;
+  return {
+    id: of.id,
+    status: of.state,
+    agent: of.agent,
+    ...(owner !== undefined && { owner }),
+    path: [...of.path],
+    sub: of.sub,
+    ...(of.purpose !== undefined && { purpose: of.purpose }),
+    txn: of.txn,
+    resource: of.resource,
+    action: of.action,
+    args_digest: of.content.args,
+    needs: of.needs.map(({ agent, grant, by, count }) => ({ agent, grant, by: [...by], count })),
+    decisions: of.decisions.map(({ decider, decision, reason, at }) => ({
+      by: decider,
+      decision,
+      reason,
+      at: instantOf(at * 1_000),
+    })),
+    created_at: instantOf(of.createdAt * 1_000),
+    expires_at: instantOf(of.expiresAt * 1_000),
+  };
+}
+
+function viewOf(of: StoredApproval, trust: TrustIndex): ApprovalView {
+  const { call, args } = JSON.parse(of.shown) as ExactCall;
+  return { ...factsOf(of, trust), call: { ...call }, arguments: args };
+}
+
+/** By which definition a tool is accepted now; none while it is quarantined. */
+export function acceptedHash(pins: ToolPins, trust: () => TrustIndex) {
+  return async (name: string, tool: string): Promise<string | undefined> => {
+    const resource = trust().resourceByName(name);
+    const pin = resource?.kind === "mcp" ? await pins.find(toolServerOf(resource), tool) : undefined;
+    return pin?.status === "pinned" ? pin.hash : undefined;
+  };
+}

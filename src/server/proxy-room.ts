@@ -1,0 +1,87 @@
+import { createApprovals } from "../approvals/approvals.ts";
+import type { BrokerDeps } from "../broker/deps.ts";
+import type { Rooms } from "../http/rooms.ts";
+import type { ProxyApprovals } from "../proxy/approved.ts";
+import { createAdmissions } from "../proxy/admission.ts";
+import { createBreakers } from "../proxy/breakers.ts";
+import { createCallCounts } from "../proxy/call-counts.ts";
+import { httpCall } from "../proxy/http-call.ts";
+import { mcpCall } from "../proxy/mcp/mcp-call.ts";
+import type { McpDeps } from "../proxy/mcp/turn.ts";
+import { createLocalServers } from "../proxy/mcp/stdio-servers.ts";
+import { createSessions } from "../proxy/mcp/sessions.ts";
+import { createToolPins, type ToolPins } from "../proxy/mcp/tool-pins.ts";
+import { tokenHolder } from "../sts/agent-identity.ts";
+import type { StsDeps } from "../sts/deps.ts";
+import type { LiveTokens } from "../sts/live-tokens.ts";
+import type { Programs } from "../system/programs.ts";
+import { createUpstreams } from "../system/egress-upstreams.ts";
+import { acceptedHash, approvalsRoom } from "./approvals-room.ts";
+import type { Ground } from "./ground.ts";
+import { toolRoom } from "./tool-room.ts";
+
+/** The proxy, the approvals that its calls wait for, and the tools that it pins. */
+export function proxiedRooms(
+  ground: Ground,
+  at: { sts: StsDeps; live: LiveTokens; broker: BrokerDeps; programs: Programs },
+): Pick<Rooms, "proxy" | "approvals" | "tools"> {
+  const { db, clock } = ground;
+  const { trust, recorder } = at.sts;
+  const toolPins = createToolPins({ db, clock, recorder });
+  const { secrets } = at.broker;
+  const toolHash = acceptedHash(toolPins, trust);
+  const approvals = createApprovals({ db, clock, trust, recorder, secrets, toolHash });
+  return {
+    proxy: proxyRoom(ground, { ...at, toolPins, approvals }),
+    approvals: approvalsRoom(approvals, trust),
+    tools: toolRoom(toolPins, trust),
+  };
+}
+
+/** The identity-aware proxy, as the edge calls it. */
+function proxyRoom(
+  ground: Ground,
+  at: {
+    sts: StsDeps;
+    live: LiveTokens;
+    broker: BrokerDeps;
+    toolPins: ToolPins;
+    programs: Programs;
+    approvals: ProxyApprovals;
+  },
+): Rooms["proxy"] {
+  const { sts, live, broker, toolPins, programs, approvals } = at;
+  const upstreams = createUpstreams({ resolve: ground.resolve });
+  ground.lifecycle.onStop("background", "upstreams", upstreams.close);
+  const { trust, clock, authorizer, recorder, places, log, issuer } = sts;
+  const local = createLocalServers({ trust, clock, streams: ground.streams, programs, log, metrics: ground.metrics });
+  ground.lifecycle.onStop("background", "local servers", local.close);
+  const { metrics } = ground;
+  metrics.nameResources((name) => trust().resourceByName(name) !== undefined);
+  const breakers = createBreakers({ clock, log, metrics });
+  const deps: McpDeps = {
+    issuer,
+    trust,
+    clock,
+    authorizer,
+    recorder,
+    places,
+    secrets: broker.secrets,
+    streams: ground.streams,
+    upstreams,
+    admissions: createAdmissions({ clock, breakers, counts: createCallCounts({ db: ground.db, clock }) }),
+    breakers,
+    log,
+    metrics: ground.metrics,
+    approvals,
+    attestor: ground.keys.attestor,
+    toolPins,
+    local,
+    sessions: createSessions(() => ground.keys.nonceSecret()),
+    holder: (presented, audience) => tokenHolder(sts, live, { presented, audience }),
+  };
+  return {
+    http: (request) => httpCall(deps, request),
+    mcp: (request) => mcpCall(deps, request),
+  };
+}
