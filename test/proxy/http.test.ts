@@ -318,6 +318,24 @@ test("INV-08 a kill cuts what flows, on every replica, before its answer", async
   await w.operator("POST", "/v1/restore", { agent: "release-bot", reason: "test" });
 });
 
+test("A-KILL-05 a kill of the resource cuts what flows from it, and no call uses its credential until it is restored", async () => {
+  crm.answer = (_req, res) => {
+    res.writeHead(200);
+    res.write("begun");
+  };
+  const access = await token();
+  const response = await fetch(`${w.url}/http/crm/contacts/7`, { headers: { authorization: `Bearer ${access}` } });
+  const reader = (response.body as ReadableStream<Uint8Array>).getReader();
+  assert.equal(new TextDecoder().decode((await reader.read()).value), "begun");
+  const killed = await w.operator("POST", "/v1/kill", { resource: "crm", reason: "test" });
+  assert.equal(killed.status, 200, killed.text);
+  await assert.rejects(reader.read());
+  crm.seen.length = 0;
+  assert.equal((await send("GET", "/http/crm/contacts/7", { token: access })).status, 401);
+  assert.equal(crm.seen.length, 0);
+  await w.operator("POST", "/v1/restore", { resource: "crm", reason: "test" });
+});
+
 test("A-PRX-19 an upgrade is not served", async () => {
   const answer = await send("GET", "/http/crm/contacts/7", {
     token: await token(),
