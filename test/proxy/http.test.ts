@@ -79,7 +79,7 @@ test("A-PRX-01 no token, one in the query, in the form, in a cookie, or two head
   assert.equal(crm.seen.length, 0);
 });
 
-test("A-PRX-02 to A-PRX-05 what the agent says of itself, of the connection and of other servers is not forwarded", async () => {
+test("A-PRX-02, A-PRX-03, A-PRX-04, A-PRX-05 what the agent says of itself, of the connection and of other servers is not forwarded", async () => {
   const answer = await send("GET", "/http/crm/contacts/7", {
     token: await token(),
     headers: {
