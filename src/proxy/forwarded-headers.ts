@@ -103,3 +103,9 @@ export function relayedHeaders(
   }
   return kept;
 }
+
+/** A header of an upstream's answer. @param wanted lower case */
+export function rawHeader(raw: readonly string[], wanted: string): string | undefined {
+  for (let i = 0; i < raw.length; i += 2) if (raw[i]?.toLowerCase() === wanted) return raw[i + 1];
+  return undefined;
+}

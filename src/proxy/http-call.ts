@@ -10,7 +10,7 @@ import type { ProxyDeps } from "./deps.ts";
 import { BadGatewayError, type ProxiedAnswer, type ProxiedRequest } from "./exchange.ts";
 import { APPROVAL_HEADER } from "./approved.ts";
 import { exactHttp } from "./exact-call.ts";
-import { forwardedHeaders, relayedHeaders, RELAYED, type HeaderLines } from "./forwarded-headers.ts";
+import { forwardedHeaders, relayedHeaders, RELAYED, type HeaderLines, rawHeader } from "./forwarded-headers.ts";
 import { relayed, relayedBody, takeOff, type Flight } from "./relay.ts";
 import { traceOf } from "./trace.ts";
 import { httpUpstreamOf, type HttpResource, type HttpUpstream } from "./upstream.ts";
@@ -166,7 +166,7 @@ function poolOf(resource: HttpResource, call: ProxiedCall): string {
 /** @throws {BadGatewayError} for a body that we could not look through */
 function answered(flight: Flight, answer: UpstreamAnswer, method: string): ProxiedAnswer {
   const { status, rawHeaders, body } = answer;
-  const encoding = lineOf(rawHeaders, "content-encoding");
+  const encoding = rawHeader(rawHeaders, "content-encoding")?.toLowerCase();
   if (status === 101 || (encoding !== undefined && encoding !== "identity")) {
     body.destroy();
     flight.finish("upstream_error", { problem: "encoding" });
@@ -185,13 +185,8 @@ function answered(flight: Flight, answer: UpstreamAnswer, method: string): Proxi
   };
 }
 
-function lineOf(raw: readonly string[], wanted: string): string | undefined {
-  for (let i = 0; i < raw.length; i += 2) if (raw[i]?.toLowerCase() === wanted) return raw[i + 1]?.toLowerCase();
-  return undefined;
-}
-
 function lengthOf(raw: readonly string[], { status, method }: { status: number; method: string }): HeaderLines {
-  const length = lineOf(raw, "content-length");
+  const length = rawHeader(raw, "content-length");
   const isBare = status === 204 || status === 304 || (method === "HEAD" && length === undefined);
   return isBare || length === undefined || !/^\d{1,15}$/.test(length) ? [] : [["Content-Length", length]];
 }

@@ -1,5 +1,5 @@
 import { BadGatewayError, type ProxiedAnswer } from "../exchange.ts";
-import { RELAYED, type HeaderLines } from "../forwarded-headers.ts";
+import { RELAYED, type HeaderLines, rawHeader } from "../forwarded-headers.ts";
 import { relayed, relayedBody, type Flight } from "../relay.ts";
 import type { UpstreamAnswer } from "../../system/egress-upstreams.ts";
 import { readUpstreamMessage, type ReadBy } from "./answers.ts";
@@ -185,10 +185,4 @@ export function errorAnswer({ code, message, id, data, status, retryAfterSeconds
 
 function idOf(message: McpMessage): string | number | undefined {
   return message.kind === "request" ? message.id : undefined;
-}
-
-/** A header of an upstream's answer. @param wanted lower case */
-export function rawHeader(raw: readonly string[], wanted: string): string | undefined {
-  for (let i = 0; i < raw.length; i += 2) if (raw[i]?.toLowerCase() === wanted) return raw[i + 1];
-  return undefined;
 }

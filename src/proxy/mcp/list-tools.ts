@@ -1,3 +1,4 @@
+import { rawHeader } from "../forwarded-headers.ts";
 import type { UpstreamAnswer } from "../../system/egress-upstreams.ts";
 import { ulid } from "../../system/random.ts";
 import { decided, type ProxiedCall } from "../decided.ts";
@@ -156,7 +157,7 @@ async function ask(
     flight.finish("done");
     return { result: undefined, code: undefined, session: undefined, bytes: 0 };
   }
-  const session = headerOf(rawHeaders, "mcp-session-id");
+  const session = rawHeader(rawHeaders, "mcp-session-id");
   const told = message.kind === "request" ? await read(flight, answer, message.id) : undefined;
   if (told !== undefined && ![401, 403, 407].includes(status)) {
     flight.finish("done", { bytes: told.bytes });
@@ -246,8 +247,8 @@ async function read(
   id: string | number,
 ): Promise<{ message: Record<string, unknown>; bytes: number } | undefined> {
   const { rawHeaders, body } = answer;
-  const type = headerOf(rawHeaders, "content-type")?.split(";", 1)[0]?.trim().toLowerCase();
-  const encoding = headerOf(rawHeaders, "content-encoding") ?? "identity";
+  const type = rawHeader(rawHeaders, "content-type")?.split(";", 1)[0]?.trim().toLowerCase();
+  const encoding = rawHeader(rawHeaders, "content-encoding") ?? "identity";
   if (encoding !== "identity" || (type !== JSON_TYPE && type !== STREAM_TYPE)) return undefined;
   const parser = type === STREAM_TYPE ? createEventParser(ANSWER_BYTES) : undefined;
   const chunks: Uint8Array[] = [];
@@ -279,9 +280,4 @@ function pushed(
     if (error instanceof EventTooLargeError) return undefined;
     throw error;
   }
-}
-
-function headerOf(raw: readonly string[], wanted: string): string | undefined {
-  for (let i = 0; i < raw.length; i += 2) if (raw[i]?.toLowerCase() === wanted) return raw[i + 1];
-  return undefined;
 }

@@ -1,3 +1,4 @@
+import { rawHeader } from "../forwarded-headers.ts";
 import { InvalidRequestError } from "../../core/oauth/errors.ts";
 import type { UpstreamAnswer } from "../../system/egress-upstreams.ts";
 import { decided, refused, type DecidedCall, type ProxiedCall } from "../decided.ts";
@@ -5,7 +6,7 @@ import { BadGatewayError, DeniedError, LimitedError, type ProxiedAnswer, type Pr
 import { forwardedHeaders, RELAYED, type HeaderLines } from "../forwarded-headers.ts";
 import { relayedBody, takeOff, type Flight } from "../relay.ts";
 import { traceOf } from "../trace.ts";
-import { events, rawHeader, STREAM_LINES, STREAM_TYPE } from "./answering.ts";
+import { events, STREAM_LINES, STREAM_TYPE } from "./answering.ts";
 import { METHOD_ACTIONS } from "./actions.ts";
 import { judgeTools } from "./judge-tools.ts";
 import { RPC, RpcError, type McpMessage, type McpResponse } from "./message.ts";
