@@ -16,7 +16,10 @@ const TAGS: readonly { name: string; description: string }[] = [
   { name: "Kill", description: "Revocation, effective everywhere when the call returns." },
   { name: "Shared Signals", description: "Kills for other products: OpenID SSF 1.0, CAEP 1.0, RFC 8935, RFC 8936." },
   { name: "Ledger", description: "What happened, and who is behind it." },
-  { name: "Trust", description: "Issuers, agents, resources and grants: the same objects as in the trust file." },
+  {
+    name: "Trust",
+    description: "Issuers, agents, resources, grants and operators: the same objects as in the trust file.",
+  },
   { name: "Keys", description: "Our own signing keys." },
   { name: "Metadata", description: "Public documents by RFC 8414, RFC 9728 and OpenID Discovery." },
   { name: "Health", description: "For load balancers and Prometheus." },

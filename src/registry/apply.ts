@@ -12,7 +12,7 @@ import { TrustRefusedError } from "./errors.ts";
 import { forbiddenChanges } from "./guard.ts";
 import type { Actor } from "./guard.ts";
 import { merge } from "./merged.ts";
-import { planChanges } from "./plan.ts";
+import { isKilledByRemoval, planChanges } from "./plan.ts";
 import type { Change, Plan } from "./plan.ts";
 import { applyTrust, readForPlan, readSource } from "./store.ts";
 import type { StoredObject } from "./store.ts";
@@ -217,6 +217,8 @@ async function isKnownText(db: Db, wish: Wish): Promise<boolean> {
   return (await readSource(db, wish.source, wish.digest)).current === wish.digest;
 }
 
+const KILL_KINDS = { issuers: "issuer", agents: "agent", resources: "resource" } as const;
+
 /** What tells an issuer's tokens from another's: under another URL the same name is another issuer. */
 const ISSUER_IDENTITY: ReadonlySet<string> = new Set(["url", "spiffe"]);
 
@@ -229,12 +231,8 @@ function killOf(change: Change): { kind: "agent" | "issuer" | "resource"; name: 
     change.kind === "issuers" &&
     change.op === "update" &&
     change.differences.some((difference) => ISSUER_IDENTITY.has(difference.path));
-  if (change.kind === "grants" || (change.op !== "delete" && !isExchanged)) return [];
-  const kinds = { issuers: "issuer", agents: "agent", resources: "resource" } as const satisfies Record<
-    Exclude<TrustKind, "grants">,
-    string
-  >;
-  return [{ kind: kinds[change.kind], name: change.name }];
+  if (!isKilledByRemoval(change.kind) || (change.op !== "delete" && !isExchanged)) return [];
+  return [{ kind: KILL_KINDS[change.kind], name: change.name }];
 }
 
 function eventOf(wish: Wish, plan: Plan): Parameters<RegistryDeps["event"]>[0] {
@@ -250,7 +248,7 @@ function eventOf(wish: Wish, plan: Plan): Parameters<RegistryDeps["event"]>[0] {
     facts[`${word}Count`] = names.length;
   }
   if (wish.digest !== undefined) facts["digest"] = wish.digest;
-  const actor = wish.actor.type === "operator" ? `operator:${wish.actor.id}` : wish.actor.name;
+  const actor = nameOf(wish.actor);
   const { requestId } = wish.actor;
   return {
     type: wish.type,
@@ -258,6 +256,17 @@ function eventOf(wish: Wish, plan: Plan): Parameters<RegistryDeps["event"]>[0] {
     ...(requestId !== undefined && { requestId }),
     facts: { ...facts, ...wish.facts },
   };
+}
+
+function nameOf(actor: Actor): string {
+  switch (actor.type) {
+    case "operator":
+      return `operator:${actor.id}`;
+    case "person":
+      return `operator:${actor.operator}`;
+    case "agent":
+      return actor.name;
+  }
 }
 
 /** A status that an operator sets, as a change to an agent that stays in its source's hands. */

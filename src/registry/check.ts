@@ -7,6 +7,7 @@ import type { TrustProblem } from "../core/trust/problem.ts";
 import { checkRule } from "../core/trust/rules.ts";
 import type { TrustEntry } from "../core/trust/schema.ts";
 import { checkGrant, checkOnce } from "./check-grant.ts";
+import { checkOperator, operatorKeys } from "./check-operator.ts";
 import type { Merged } from "./merged.ts";
 import type { Change } from "./plan.ts";
 import { checkReferences, referencesOf } from "./references.ts";
@@ -99,23 +100,28 @@ function* everything(merged: Merged): Generator<Named> {
   for (const [name, model] of merged.agents) yield { kind: "agents", name, model };
   for (const [name, model] of merged.resources) yield { kind: "resources", name, model };
   for (const [name, model] of merged.grants) yield { kind: "grants", name, model };
+  for (const [name, model] of merged.operators) yield { kind: "operators", name, model };
 }
 
-/** Who has each issuer URL and each resource identifier: the names, in case several do. */
+/** Who has each issuer URL, each resource identifier and each way in of an operator: the names, in case several do. */
 interface Taken {
   readonly issuers: ReadonlyMap<string, readonly string[]>;
   readonly resources: ReadonlyMap<string, readonly string[]>;
+  readonly operators: ReadonlyMap<string, readonly string[]>;
 }
 
 function takenKeys(merged: Merged): Taken {
   const issuers = new Map<string, string[]>();
   const resources = new Map<string, string[]>();
+  const operators = new Map<string, string[]>();
   const add = (map: Map<string, string[]>, key: string, name: string): void => {
     map.set(key, [...(map.get(key) ?? []), name]);
   };
   for (const issuer of merged.issuers.values()) add(issuers, issuerKey(issuer), issuer.name);
   for (const resource of merged.resources.values()) add(resources, canonicalTarget(resource.identifier), resource.name);
-  return { issuers, resources };
+  for (const operator of merged.operators.values())
+    for (const { key } of operatorKeys(operator)) add(operators, key, operator.name);
+  return { issuers, resources, operators };
 }
 
 function issuerKey(issuer: Issuer): string {
@@ -132,6 +138,8 @@ function checkOne(entry: TrustEntry, context: CheckContext, taken: Taken): Trust
       return checkResource(entry.model, context, taken);
     case "grants":
       return checkGrant(entry.model, context);
+    case "operators":
+      return checkOperator(entry.model, taken.operators);
   }
 }
 

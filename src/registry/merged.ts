@@ -1,4 +1,4 @@
-import type { Agent, Grant, Issuer, Resource, TrustKind } from "../core/trust/model.ts";
+import type { Agent, Grant, Issuer, Operator, Resource, TrustKind } from "../core/trust/model.ts";
 import type { TrustIndex } from "../core/trust/compiled.ts";
 import { EPHOR_RESOURCE } from "../core/trust/ephor-resource.ts";
 import type { TrustEntry } from "../core/trust/schema.ts";
@@ -11,6 +11,7 @@ export interface Merged {
   /** With the built-in resource. */
   readonly resources: ReadonlyMap<string, Resource>;
   readonly grants: ReadonlyMap<string, Grant>;
+  readonly operators: ReadonlyMap<string, Operator>;
 }
 
 /** Lays a plan over the objects as they are. */
@@ -21,6 +22,7 @@ export function merge(trust: TrustIndex, entries: readonly TrustEntry[], changes
     agents: byName(all.agents),
     resources: byName(all.resources),
     grants: byName(all.grants),
+    operators: byName(all.operators),
   };
   const builtIn = trust.resourceByName(EPHOR_RESOURCE);
   if (builtIn !== undefined) merged.resources.set(EPHOR_RESOURCE, builtIn);

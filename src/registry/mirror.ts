@@ -1,6 +1,6 @@
 import { killKey } from "../core/kill/keys.ts";
 import type { MutableTrustIndex } from "../core/trust/compiled.ts";
-import type { Agent, Grant, Issuer, Resource, TrustKind } from "../core/trust/model.ts";
+import type { Agent, Grant, Issuer, Operator, Resource, TrustKind } from "../core/trust/model.ts";
 import { readTrustObject } from "../core/trust/schema.ts";
 import type { Db } from "../db/database.ts";
 import type { Log } from "../system/log.ts";
@@ -70,7 +70,11 @@ export function createMirror(deps: MirrorDeps): Mirror {
         // Half of the objects must not pass for all: the version is set with the last of them.
         applyObjects(deps, { version: deps.index.version, objects, deletes: [] });
       }
-      deps.index.apply({ version, deletes: [], upserts: { issuers: [], agents: [], resources: [], grants: [] } });
+      deps.index.apply({
+        version,
+        deletes: [],
+        upserts: { issuers: [], agents: [], resources: [], grants: [], operators: [] },
+      });
     },
     async catchUp(minVersion) {
       if (minVersion !== undefined && deps.index.version >= minVersion) return;
@@ -82,6 +86,8 @@ export function createMirror(deps: MirrorDeps): Mirror {
 /** What releases may rest on these objects, by the keys that would kill them. */
 function keysOf(index: MutableTrustIndex, objects: readonly { kind: TrustKind; name: string }[]): string[] {
   return objects.flatMap(({ kind, name }) => {
+    // Nothing is released for an operator: who they are is asked at each request.
+    if (kind === "operators") return [];
     if (kind !== "grants") return [killKey(KINDS[kind], name)];
     const grant = index.grantByName(name);
     return grant === undefined ? [] : [killKey("agent", grant.agent)];
@@ -100,6 +106,7 @@ function applyObjects(
     agents: [] as Agent[],
     resources: [] as Resource[],
     grants: [] as Grant[],
+    operators: [] as Operator[],
   };
   for (const { kind, name, body } of change.objects) {
     const reading = readTrustObject(kind, name, body, { issuerUrl: deps.issuerUrl, stored: true });

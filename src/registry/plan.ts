@@ -22,7 +22,7 @@ export interface Plan {
   readonly source: string;
   /** The trust version that it was made for. */
   readonly version: number;
-  /** In the order of issuers, agents, resources, grants; within a kind by name. */
+  /** In the order of issuers, agents, resources, grants, operators; within a kind by name. */
   readonly changes: readonly Change[];
   readonly unchanged: number;
   readonly warnings: readonly FileProblem[];
@@ -84,6 +84,11 @@ function changeTo(entry: TrustEntry, old: StoredObject | undefined): Change | un
   return { op: "update", kind, name, differences: found, body: kept };
 }
 
+/** Whether removing an object of this kind is a kill of it (CONTRACT §4). A grant just ceases to grant, an operator to be one. */
+export function isKilledByRemoval(kind: TrustKind): kind is "issuers" | "agents" | "resources" {
+  return kind === "issuers" || kind === "agents" || kind === "resources";
+}
+
 /** A plan as lines that people read; deletes of agents, issuers and resources say that they are kills. */
 export function printPlan(plan: Plan): readonly string[] {
   if (plan.changes.length === 0) return [`${plan.source}: nothing changes (${plan.unchanged} objects)`];
@@ -98,7 +103,7 @@ const SIGNS = { create: "+", update: "~", delete: "-" } as const;
 
 function printChange(change: Change): readonly string[] {
   const singular = change.kind.slice(0, -1);
-  const kill = change.op === "delete" && change.kind !== "grants" ? "  (a kill of it)" : "";
+  const kill = change.op === "delete" && isKilledByRemoval(change.kind) ? "  (a kill of it)" : "";
   return [
     `${SIGNS[change.op]} ${singular} ${change.name}${kill}`,
     ...(change.op === "update"

@@ -11,6 +11,8 @@ interface Reference {
   readonly name: string;
   /** What the issuer must identify, where an issuer is named. */
   readonly identifies?: "workloads" | "humans";
+  /** Whether people sign in there, so that it must have a `client_id`. */
+  readonly signsIn?: boolean;
 }
 
 /** An object without the place where it was written. */
@@ -25,6 +27,14 @@ export function* referencesOf(object: Named): Generator<Reference> {
   switch (object.kind) {
     case "issuers":
       return;
+    case "operators": {
+      const { signIns } = object.model;
+      for (const [at, { issuer }] of signIns.entries()) {
+        const path: Path = signIns.length === 1 ? ["sign_in", "issuer"] : ["sign_in", at, "issuer"];
+        yield { at: path, kind: "issuers", name: issuer, identifies: "humans", signsIn: true };
+      }
+      return;
+    }
     case "agents":
       for (const [at, rule] of object.model.trust.entries()) {
         yield { at: ["trust", at, "issuer"], kind: "issuers", name: rule.issuer, identifies: "workloads" };
@@ -66,7 +76,7 @@ function partyReference(party: OnBehalfOf, at: number, count: number): Reference
 /** What is wrong with an object's references after a plan. */
 export function checkReferences(object: Named, merged: Merged): TrustProblem[] {
   return [...referencesOf(object)].flatMap((reference) => {
-    const { at, kind, name, identifies } = reference;
+    const { at, kind, name, identifies, signsIn } = reference;
     const singular = kind.slice(0, -1);
     if (!merged[kind].has(name)) {
       return [
@@ -83,6 +93,15 @@ export function checkReferences(object: Named, merged: Merged): TrustProblem[] {
           path: at,
           what: `names the issuer ${name}, which does not identify ${identifies}`,
           mend: `name an issuer with identifies: ${identifies}`,
+        },
+      ];
+    }
+    if (signsIn === true && merged.issuers.get(name)?.clientId === undefined) {
+      return [
+        {
+          path: at,
+          what: `names the issuer ${name}, which has no client_id`,
+          mend: "register Ephor at the IdP (redirect URI: <issuer>/console/callback) and write client_id there",
         },
       ];
     }

@@ -75,6 +75,7 @@ function* overlaps(
       agents: agents.map(({ model }) => model),
       resources: [],
       grants: [],
+      operators: [],
     },
   });
   for (const { name, model, path } of agents) {

@@ -8,7 +8,7 @@ import type { Call, Rooms } from "../http/rooms.ts";
 import type { Applied } from "../registry/apply.ts";
 import { TrustRefusedError, type TrustRefusal } from "../registry/errors.ts";
 import type { Actor } from "../registry/guard.ts";
-import type { Change, Plan } from "../registry/plan.ts";
+import { isKilledByRemoval, type Change, type Plan } from "../registry/plan.ts";
 import { API_SOURCE, type Registry } from "../registry/registry.ts";
 import type { FileProblem } from "../registry/trust-file.ts";
 import { actorOf } from "./wire.ts";
@@ -40,7 +40,7 @@ export function registryRooms(registry: Registry, recorder: Recorder): Rooms["re
       told(recorder, call, async () => {
         if (!(await registry.get(kind, name))) return undefined;
         const applied = await registry.remove({ kind, name, actor: actorIn(call) });
-        return { kind, name, version: applied.version, killed: kind !== "grants", ...eventOf(applied) };
+        return { kind, name, version: applied.version, killed: isKilledByRemoval(kind), ...eventOf(applied) };
       }),
     setAgentStatus: ({ name, status, reason }, call) =>
       told(recorder, call, async () => {
@@ -91,7 +91,7 @@ function changeOf(change: Change): ApplyResult["changes"][number] {
     kind: change.kind,
     name: change.name,
     ...(change.op === "update" ? { members } : {}),
-    ...(change.op === "delete" && change.kind !== "grants" ? { kills: true } : {}),
+    ...(change.op === "delete" && isKilledByRemoval(change.kind) ? { kills: true } : {}),
   };
 }
 

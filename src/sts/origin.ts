@@ -8,6 +8,7 @@ import { RefusedToken } from "../core/token/refused.ts";
 import { compileMatchers, matchClaims, type CompiledMatcher } from "../core/trust/matcher.ts";
 import type { TrustIndex } from "../core/trust/compiled.ts";
 import type { ClaimMatchers, Issuer } from "../core/trust/model.ts";
+import { humanSub } from "../core/trust/person.ts";
 import type { Subject } from "../core/trust/subject.ts";
 import type { VerifiedToken } from "../federation/verify.ts";
 import type { HandOverFacts, Place } from "../tasks/facts.ts";
@@ -199,7 +200,7 @@ export function humanSubject(acting: ActingAgent, verified: Person): Subject {
   return {
     type: "human",
     issuer: issuer.name,
-    sub: `${issuer.name}|${verified.sub}`,
+    sub: humanSub(issuer.name, verified.sub),
     claims,
     ...(verified.authTime === undefined ? {} : { authTime: verified.authTime }),
   };

@@ -43,6 +43,7 @@ function stage() {
         agents: [changed.agent ?? agent],
         resources: [changed.resource ?? resource],
         grants: [changed.grant ?? grant],
+        operators: [],
       },
     });
   put({});

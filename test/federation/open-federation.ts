@@ -33,7 +33,7 @@ export function openFederation(
   const egress = options.egress ?? createEgress();
   t.after(() => egress.close());
   let version = 0;
-  const none = { issuers: [], agents: [], resources: [], grants: [] };
+  const none = { issuers: [], agents: [], resources: [], grants: [], operators: [] };
   const put: OpenFederation["put"] = (upserts) => {
     version += 1;
     index.apply({ upserts: { ...none, ...upserts }, deletes: [], version });

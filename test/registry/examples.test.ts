@@ -38,6 +38,7 @@ function apply(name: string, issuerUrl: string): MutableTrustIndex {
       agents: [...merged.agents.values()],
       resources: [...merged.resources.values()],
       grants: [...merged.grants.values()],
+      operators: [...merged.operators.values()],
     },
   });
   return trust;

@@ -30,6 +30,7 @@ export function canaryTrust(of: { issuerUrl: string; key: PublicJwk; secretHash:
   };
   return {
     issuers: [],
+    operators: [],
     agents: [{ name: CANARY, owner: "ephor", trust: [], keys: [of.key], status: "active" }],
     resources: [resource],
     grants: [
@@ -48,6 +49,6 @@ export function canaryTrust(of: { issuerUrl: string; key: PublicJwk; secretHash:
 
 /** Whether an object is the canary's own, or would give it something: no database and no file says anything about it. */
 export function concernsCanary(kind: TrustKind, object: { readonly name: string; readonly agent?: string }): boolean {
-  if (kind === "issuers") return false;
+  if (kind === "issuers" || kind === "operators") return false;
   return isCanary(object.name) || (kind === "grants" && isCanary(object.agent));
 }

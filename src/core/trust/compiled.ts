@@ -4,8 +4,20 @@ import { createAgents } from "./agent-index.ts";
 import { concernsCanary } from "./canary.ts";
 import { EPHOR_RESOURCE, ephorResource } from "./ephor-resource.ts";
 import { createGrants } from "./grant-index.ts";
+import { createOperatorIndex } from "./operator-index.ts";
 import type { CompiledMatcher } from "./matcher.ts";
-import type { AccessGrant, Agent, DelegationGrant, Grant, Issuer, Resource, TrustKind, TrustObjects } from "./model.ts";
+import type { Person } from "./person.ts";
+import type {
+  AccessGrant,
+  Agent,
+  DelegationGrant,
+  Grant,
+  Issuer,
+  Operator,
+  Resource,
+  TrustKind,
+  TrustObjects,
+} from "./model.ts";
 import type { VerifiedClaims } from "./subject.ts";
 
 /** One entry of `on_behalf_of`, made ready. */
@@ -51,6 +63,14 @@ export interface TrustIndex {
    * Whether an agent is suspended is not asked here.
    */
   agentsMatching(issuer: Issuer, claims: VerifiedClaims): { readonly agent: Agent; readonly rule: number }[];
+  operator(name: string): Operator | undefined;
+  /** Whose account at Slack this is; nobody's where two say so. */
+  operatorBySlack(team: string, user: string): Operator | undefined;
+  /** Whose account at Microsoft Teams this is, by the tenant's id and the user's object id. */
+  operatorByTeams(tenant: string, user: string): Operator | undefined;
+  /** Which operator somebody who signed in is. To be asked at each request: it may have changed since. */
+  operatorOf(person: Pick<Person, "sub" | "claims">): Operator | undefined;
+  operators(): readonly Operator[];
   /** Every issuer; they are few. */
   issuers(): readonly Issuer[];
   /** Everything but what is built in. */
@@ -80,7 +100,8 @@ export function createTrustIndex(options: { issuerUrl?: string; canary?: TrustOb
   const agents = createAgents(issuers.byName);
   const resources = createResources(options.issuerUrl);
   const grants = createGrants();
-  const stores = { issuers, agents, resources, grants };
+  const operators = createOperatorIndex();
+  const stores = { issuers, agents, resources, grants, operators };
   for (const agent of options.canary?.agents ?? []) agents.put(agent);
   for (const resource of options.canary?.resources ?? []) resources.put(resource);
   for (const grant of options.canary?.grants ?? []) grants.put(grant);
@@ -100,12 +121,18 @@ export function createTrustIndex(options: { issuerUrl?: string; canary?: TrustOb
     grantsOf: (agent, resource) => grants.access(agent, resource),
     delegationsOf: (agent) => grants.delegations(agent),
     agentsMatching: (issuer, claims) => agents.matching(issuer, claims),
+    operator: (name) => operators.byName(name),
+    operatorBySlack: (team, user) => operators.bySlack(team, user),
+    operatorByTeams: (tenant, user) => operators.byTeams(tenant, user),
+    operatorOf: (person) => operators.of(person),
+    operators: () => operators.all(),
     issuers: () => issuers.all(),
     all: () => ({
       issuers: issuers.all(),
       agents: agents.all().filter((agent) => !concernsCanary("agents", agent)),
       resources: resources.all().filter((resource) => !concernsCanary("resources", resource)),
       grants: grants.all().filter((grant) => !concernsCanary("grants", grant)),
+      operators: operators.all(),
     }),
     apply(delta) {
       // INVARIANT: what is built in is neither removed nor replaced, whatever the database says.
@@ -119,6 +146,7 @@ export function createTrustIndex(options: { issuerUrl?: string; canary?: TrustOb
       for (const resource of delta.upserts.resources)
         if (!concernsCanary("resources", resource)) resources.put(resource);
       for (const grant of delta.upserts.grants) if (!concernsCanary("grants", grant)) grants.put(grant);
+      for (const operator of delta.upserts.operators) operators.put(operator);
       version = delta.version;
     },
   };

@@ -8,6 +8,9 @@ export const EPHOR_RESOURCE = "ephor";
 /** What can be done at Ephor's own API (CONTRACT §1). */
 export const EPHOR_ACTIONS = ["read", "audit", "trust", "secrets", "kill", "restore", "approve", "replay"] as const;
 
+/** An action at Ephor's own API; its scope is `ephor:<action>`. */
+export type EphorAction = (typeof EPHOR_ACTIONS)[number];
+
 /** The built-in resource. It is there before any apply, and no apply can change it. */
 export function ephorResource(issuerUrl: string): Resource {
   return { kind: "ephor", name: EPHOR_RESOURCE, identifier: ephorIdentifier(issuerUrl), actions: EPHOR_ACTIONS };
@@ -20,6 +23,8 @@ const RESERVED: Readonly<Record<string, readonly string[]>> = {
   agents: ["operator", "ephor", CANARY],
   resources: [EPHOR_RESOURCE, CANARY],
   grants: [CANARY],
+  // The ledger calls the holder of the operator key `operator:operator`, and the start `operator:start`.
+  operators: ["operator", "start", "ephor", CANARY],
 };
 
 /** Whether a name is kept for Ephor itself. */

@@ -1,3 +1,6 @@
+/** What a trust file may hold. */
+export const FILE_HINT = "a trust file has issuers, agents, resources, grants and operators";
+
 /** What each key of the trust file takes: the end of the sentence "`key` takes …". */
 export const HINTS: Readonly<Record<string, string>> = {
   url: "the issuer's exact `iss`, an https URL (http only for a loopback address with internal: true)",
@@ -32,6 +35,17 @@ export const HINTS: Readonly<Record<string, string>> = {
   issuers: "a mapping of names to issuers; names are a-z, 0-9 and -, at most 63",
   resources: "a mapping of names to resources; names are a-z, 0-9 and -, at most 63",
   grants: "a list of grants",
+  operators: "a mapping of names to operators; names are a-z, 0-9 and -, at most 63",
+  email: "the person's address, e.g. dana@acme.example; they answer for agents with exactly this owner",
+  sign_in: "{issuer: NAME, claims: {sub: …}} of an issuer with identifies: humans and client_id, or a list of those",
+  sub: "the `sub` that the issuer gives this one person, as one text",
+  roles: "a list of read, audit, trust, secrets, kill, restore, approve and replay; default: [read, approve]",
+  groups: "a list of names, for by: {group: NAME}",
+  slack: "{team: T0123ABCD, user: U0123ABCD}, the ids of the workspace and of the member",
+  teams: "{tenant: GUID, user: GUID}, the ids of the Entra tenant and of the user object",
+  team: "the id of a Slack workspace, like T0123ABCD",
+  tenant: "the id of the Entra tenant, a GUID in lower case",
+  user: "the person's id there: at Slack like U0123ABCD, at Teams the object id, a GUID in lower case",
   resource: "an absolute URI without a fragment (of a resource), or the name of a resource (in a grant)",
   mcp: "the URL of the MCP server, or {command: [node, server.js]}",
   http: "the base URL of the API",

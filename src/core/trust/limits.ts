@@ -37,6 +37,10 @@ export const TRUST_LIMITS = {
   textCharacters: 254,
   /** Entries of `on_behalf_of` and of `delegate_to`. */
   parties: 100,
+  /** Issuers at which one operator may sign in. */
+  signIns: 10,
+  /** Groups of one operator. */
+  groups: 100,
   /** Characters of a condition. */
   conditionCharacters: 2000,
   /** Days that a resource may only observe (CONTRACT §4). */

@@ -1,5 +1,6 @@
 import type { SignalEffect, SignalName } from "../signals/received-events.ts";
 import type { EpochSeconds } from "../time.ts";
+import type { EphorAction } from "./ephor-resource.ts";
 
 /** A JSON Web Key, public members only. */
 export type PublicJwk = Readonly<Record<string, unknown>> & { readonly kty: string };
@@ -169,13 +170,35 @@ export interface DelegationGrant {
 /** The only source of permission. */
 export type Grant = AccessGrant | DelegationGrant;
 
+/** One human of an issuer: `claims` has its `sub`, exactly, and may have more that must fit too. */
+export interface SignIn {
+  readonly issuer: string;
+  readonly claims: ClaimMatchers;
+}
+
+/** A person who runs Ephor, decides about calls, or both. */
+export interface Operator {
+  readonly name: string;
+  /** Owner of the agents whose `owner` is exactly this. */
+  readonly email?: string;
+  /** Which human of which issuer this is; none for one who decides in a chat only. */
+  readonly signIns: readonly SignIn[];
+  /** What they may do at Ephor's own API: scopes of `ephor` without the prefix. */
+  readonly roles: readonly EphorAction[];
+  /** For `by: {group: NAME}`. */
+  readonly groups: readonly string[];
+  readonly slack?: { readonly team: string; readonly user: string };
+  readonly teams?: { readonly tenant: string; readonly user: string };
+}
+
 /** Trust objects by kind, as the trust file and the admin API carry them. */
 export interface TrustObjects {
   readonly issuers: readonly Issuer[];
   readonly agents: readonly Agent[];
   readonly resources: readonly Resource[];
   readonly grants: readonly Grant[];
+  readonly operators: readonly Operator[];
 }
 
 /** The plural names used in paths, in the trust file and in the change log. */
-export type TrustKind = "issuers" | "agents" | "resources" | "grants";
+export type TrustKind = "issuers" | "agents" | "resources" | "grants" | "operators";

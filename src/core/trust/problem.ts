@@ -1,5 +1,5 @@
 import type { z } from "zod";
-import { HINTS } from "./hints.ts";
+import { FILE_HINT, HINTS } from "./hints.ts";
 
 /** Where something stands in the raw JSON. */
 export type Path = readonly (string | number)[];
@@ -90,7 +90,7 @@ function mendFor(path: Path): string {
 
 function unknownKeyMend(path: Path): string {
   return path.length === 0
-    ? "a trust file has issuers, agents, resources and grants"
+    ? FILE_HINT
     : "take it out, or correct its spelling; the documentation of the trust file lists the keys";
 }
 

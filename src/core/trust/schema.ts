@@ -11,10 +11,12 @@ import { agentWire, storedAgentWire, toAgent } from "./agent-schema.ts";
 import { accessGrantWire, defaultGrantName, delegationGrantWire, isDelegation, toGrant } from "./grant-schema.ts";
 import { identifierProblem } from "./identifiers.ts";
 import { issuerWire, toIssuer } from "./issuer-schema.ts";
-import type { Agent, Grant, Issuer, Resource, TrustKind } from "./model.ts";
+import type { Agent, Grant, Issuer, Operator, Resource, TrustKind } from "./model.ts";
 import { plainProblem } from "./plain.ts";
+import { FILE_HINT } from "./hints.ts";
 import { problemsOf } from "./problem.ts";
 import type { Path, TrustProblem } from "./problem.ts";
+import { operatorWire, toOperator } from "./operator-schema.ts";
 import { kindOfRaw, resourceWire, toResource } from "./resource-schema.ts";
 import { NAME_PATTERN } from "./values.ts";
 
@@ -36,7 +38,8 @@ export type TrustEntry =
   | EntryBase<"issuers", Issuer>
   | EntryBase<"agents", Agent>
   | EntryBase<"resources", Resource>
-  | EntryBase<"grants", Grant>;
+  | EntryBase<"grants", Grant>
+  | EntryBase<"operators", Operator>;
 
 /** Either what was read, or everything that is wrong with it. */
 export type Reading<T> =
@@ -44,7 +47,7 @@ export type Reading<T> =
   | { readonly ok: false; readonly problems: readonly TrustProblem[] };
 
 /** The kinds, in the order in which they refer to each other. */
-export const TRUST_KINDS: readonly TrustKind[] = ["issuers", "agents", "resources", "grants"];
+export const TRUST_KINDS: readonly TrustKind[] = ["issuers", "agents", "resources", "grants", "operators"];
 
 /** How an object is read: our own issuer's URL, and whether it comes from the database, where agents carry their status. */
 export interface ReadOptions {
@@ -97,16 +100,14 @@ export function readTrustObject(
 }
 
 /**
- * Reads a whole trust file's JSON: mappings of issuers, agents and resources, a list of grants.
+ * Reads a whole trust file's JSON: mappings of issuers, agents, resources and operators, a list of grants.
  */
 export function readTrustFile(raw: unknown, issuerUrl: string): Reading<readonly TrustEntry[]> {
   if (raw === null || raw === undefined) return { ok: true, value: [] };
   if (typeof raw !== "object" || Array.isArray(raw)) {
     return {
       ok: false,
-      problems: [
-        { path: [], what: "must be a mapping", mend: "a trust file has issuers, agents, resources and grants" },
-      ],
+      problems: [{ path: [], what: "must be a mapping", mend: FILE_HINT }],
     };
   }
   const problems: TrustProblem[] = Object.keys(raw)
@@ -114,7 +115,7 @@ export function readTrustFile(raw: unknown, issuerUrl: string): Reading<readonly
     .map((key) => ({
       path: [key],
       what: "is not known here",
-      mend: "a trust file has issuers, agents, resources and grants",
+      mend: FILE_HINT,
     }));
   const entries: TrustEntry[] = [];
   const members = raw as Readonly<Record<TrustKind, unknown>>;
@@ -137,7 +138,7 @@ interface RawObject {
 }
 
 function* namedObjects(members: Readonly<Record<TrustKind, unknown>>, problems: TrustProblem[]): Generator<RawObject> {
-  for (const kind of ["issuers", "agents", "resources"] as const) {
+  for (const kind of ["issuers", "agents", "resources", "operators"] as const) {
     const mapping: unknown = Object.hasOwn(members, kind) ? members[kind] : undefined;
     if (mapping === undefined || mapping === null) continue;
     if (typeof mapping !== "object" || Array.isArray(mapping)) {
@@ -192,6 +193,8 @@ function schemaFor(kind: TrustKind, raw: object, stored: boolean): z.ZodType | u
   switch (kind) {
     case "issuers":
       return issuerWire;
+    case "operators":
+      return operatorWire;
     case "agents":
       return stored ? storedAgentWire : agentWire;
     case "grants":
@@ -213,6 +216,8 @@ function toEntry(
   switch (kind) {
     case "issuers":
       return { kind, name, path, body: parsed, model: toIssuer(name, parsed as z.infer<typeof issuerWire>, issuerUrl) };
+    case "operators":
+      return { kind, name, path, body: parsed, model: toOperator(name, parsed as z.infer<typeof operatorWire>) };
     case "agents":
       return { kind, name, path, body: parsed, model: toAgent(name, parsed as z.infer<typeof storedAgentWire>) };
     case "grants": {

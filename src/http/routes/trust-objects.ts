@@ -27,6 +27,16 @@ type Kind = (typeof trustKinds)[number];
 /** `agents` → `Agent`. */
 const nameOf = (kind: Kind): string => kind.charAt(0).toUpperCase() + kind.slice(1, -1);
 
+const REMOVALS: Readonly<Partial<Record<Kind, string>>> = {
+  grants: "Take a grant away",
+  operators: "Remove an operator: their next request is refused",
+};
+
+/** More about the writing of a kind, where there is more. */
+const NOTES: Readonly<Partial<Record<Kind, string>>> = {
+  operators: " With the operator key only.",
+};
+
 function readRoutes(kind: Kind): readonly Route[] {
   return [
     route({
@@ -67,7 +77,7 @@ function writeRoutes(kind: Kind): readonly Route[] {
       method: "PUT",
       operationId: `put${nameOf(kind)}`,
       summary: `Make or replace one of the ${kind}`,
-      description: "The body is what the trust file holds under this name.",
+      description: `The body is what the trust file holds under this name.${NOTES[kind] ?? ""}`,
       body: anySpec,
       bodyDocument: trustSpecs[kind],
       responses: {
@@ -85,7 +95,7 @@ function writeRoutes(kind: Kind): readonly Route[] {
       ...common,
       method: "DELETE",
       operationId: `delete${nameOf(kind)}`,
-      summary: kind === "grants" ? "Take a grant away" : `Remove one of the ${kind}; that is a kill of it`,
+      summary: REMOVALS[kind] ?? `Remove one of the ${kind}; that is a kill of it`,
       responses: { 200: { description: "It is gone.", body: trustDeleted }, 404: NOT_FOUND },
       async handle({ rooms, params: { name }, caller, request }) {
         const deleted = await rooms.registry.delete({ kind, name }, { caller, request });
@@ -96,7 +106,7 @@ function writeRoutes(kind: Kind): readonly Route[] {
   ];
 }
 
-/** Issuers, agents, resources and grants, one by one or by a whole file (CONTRACT §4). */
+/** Issuers, agents, resources, grants and operators, one by one or by a whole file (CONTRACT §4). */
 export const trustRoutes: readonly Route[] = [
   ...trustKinds.flatMap((kind) => [...readRoutes(kind), ...writeRoutes(kind)]),
   route({

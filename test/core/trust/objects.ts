@@ -1,6 +1,14 @@
 import { createTrustIndex } from "../../../src/core/trust/compiled.ts";
 import type { MutableTrustIndex } from "../../../src/core/trust/compiled.ts";
-import type { Agent, ClaimMatchers, Grant, Issuer, Resource, TrustObjects } from "../../../src/core/trust/model.ts";
+import type {
+  Agent,
+  ClaimMatchers,
+  Grant,
+  Issuer,
+  Operator,
+  Resource,
+  TrustObjects,
+} from "../../../src/core/trust/model.ts";
 import { readTrustFile } from "../../../src/core/trust/schema.ts";
 import type { TrustEntry } from "../../../src/core/trust/schema.ts";
 
@@ -27,7 +35,11 @@ export function agent(
 /** An index with these objects. */
 export function index(objects: Partial<TrustObjects>): MutableTrustIndex {
   const made = createTrustIndex({ issuerUrl: ISSUER_URL });
-  made.apply({ version: 1, deletes: [], upserts: { issuers: [], agents: [], resources: [], grants: [], ...objects } });
+  made.apply({
+    version: 1,
+    deletes: [],
+    upserts: { issuers: [], agents: [], resources: [], grants: [], operators: [], ...objects },
+  });
   return made;
 }
 
@@ -45,6 +57,7 @@ export function indexOf(raw: unknown): MutableTrustIndex {
     agents: [] as Agent[],
     resources: [] as Resource[],
     grants: [] as Grant[],
+    operators: [] as Operator[],
   };
   for (const entry of read(raw)) (upserts[entry.kind] as unknown[]).push(entry.model);
   return index(upserts);
