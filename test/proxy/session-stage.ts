@@ -1,7 +1,7 @@
 /** A client of the revisions with sessions that reads event streams as they come, and a server whose every byte is a test's. */
 import assert from "node:assert/strict";
 import type { ServerResponse } from "node:http";
-import { stage, startCrm, type Crm, type Seen, type Stage } from "./stage.ts";
+import { soon, stage, startCrm, type Crm, type Seen, type Stage } from "./stage.ts";
 import type { Cleanup } from "../support/database.ts";
 
 export type Json = Record<string, unknown>;
@@ -145,7 +145,7 @@ function lineOf(response: Response): Line {
             message: data === "" ? undefined : (JSON.parse(data) as Json),
           };
         }
-        const read = await reader?.read();
+        const read = reader && (await soon(reader.read(), "the next event"));
         if (read === undefined || read.done) return undefined;
         rest += read.value;
       }

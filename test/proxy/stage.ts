@@ -6,6 +6,9 @@ import type { AddressInfo } from "node:net";
 import type { Cleanup } from "../support/database.ts";
 import { usualTrust, world, type World } from "../support/world.ts";
 
+/** Within which a cut must be seen; a cut takes milliseconds, and 2 s at the most (A-KILL-05). */
+const SOON_MS = 5_000;
+
 /** The upstream's key, which no agent may ever see. */
 export const CRM_KEY = "crm-key-value-7f3a9c2e1b";
 
@@ -148,4 +151,26 @@ export async function until(condition: () => boolean | Promise<boolean>, what: s
     assert.ok(performance.now() < deadline, `not in time: ${what}`);
     await new Promise((resolve) => setImmediate(resolve));
   }
+}
+
+/** What should come at once and never comes is a failure within seconds, not a test run that hangs. */
+export async function soon<T>(what: Promise<T>, label: string): Promise<T> {
+  let late: NodeJS.Timeout | undefined;
+  const tooLate = new Promise<never>((_resolve, reject) => {
+    late = setTimeout(() => reject(new assert.AssertionError({ message: `not in time: ${label}` })), SOON_MS);
+  });
+  try {
+    return await Promise.race([what, tooLate]);
+  } finally {
+    clearTimeout(late);
+  }
+}
+
+/** Whether a body that flows is cut, and not ended or left open. @param next the read that hangs while nothing comes */
+export async function isCut(next: Promise<unknown>): Promise<void> {
+  const end = next.then(
+    () => "it went on",
+    () => "cut",
+  );
+  assert.equal(await soon(end, "the cut"), "cut");
 }
