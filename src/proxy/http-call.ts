@@ -11,7 +11,7 @@ import { BadGatewayError, type ProxiedAnswer, type ProxiedRequest } from "./exch
 import { APPROVAL_HEADER } from "./approved.ts";
 import { exactHttp } from "./exact-call.ts";
 import { forwardedHeaders, relayedHeaders, RELAYED, type HeaderLines, rawHeader } from "./forwarded-headers.ts";
-import { relayed, relayedBody, takeOff, type Flight } from "./relay.ts";
+import { flying, relayed, relayedBody, takeOff, type Flight } from "./relay.ts";
 import { traceOf } from "./trace.ts";
 import { httpUpstreamOf, type HttpResource, type HttpUpstream } from "./upstream.ts";
 
@@ -55,22 +55,24 @@ export async function httpCall(deps: ProxyDeps, request: ProxiedRequest): Promis
     inject: upstream.inject,
     gone: request.signal,
   });
-  const answer = await flight.send({
-    pool: poolOf(resource, call),
-    origin: upstream.origin,
-    path: targetOf(upstream, request),
-    method: request.method,
-    headers: {
-      ...headers,
-      "user-agent": "ephor",
-      ...trace.headers,
-      ...(decision.approval && { [APPROVAL_HEADER]: decision.approval.claim }),
-      ...(upstream.inject && injected !== undefined ? { [upstream.inject.header]: injected } : {}),
-    },
-    body,
-    internal: upstream.internal,
+  return await flying(flight, async () => {
+    const answer = await flight.send({
+      pool: poolOf(resource, call),
+      origin: upstream.origin,
+      path: targetOf(upstream, request),
+      method: request.method,
+      headers: {
+        ...headers,
+        "user-agent": "ephor",
+        ...trace.headers,
+        ...(decision.approval && { [APPROVAL_HEADER]: decision.approval.claim }),
+        ...(upstream.inject && injected !== undefined ? { [upstream.inject.header]: injected } : {}),
+      },
+      body,
+      internal: upstream.internal,
+    });
+    return answered(flight, answer, request.method);
   });
-  return answered(flight, answer, request.method);
 }
 
 /** Reads what is decided on and sent, once. @throws {InvalidRequestError} */

@@ -22,6 +22,21 @@ export interface Flight {
   leave(by: (signal: AbortSignal) => Promise<UpstreamAnswer>): Promise<UpstreamAnswer>;
   /** The end; only the first counts. */
   finish(outcome: string, facts?: Readonly<Record<string, EventValue>>): void;
+  /** The end, where we failed: nothing of the answer goes on, and the upstream's work ends. Without effect after another end. */
+  failed(): void;
+}
+
+/**
+ * What is done with a flight until its answer is handed on: whatever that throws ends the flight, so that no stream is kept and no
+ * call stays without an outcome.
+ */
+export async function flying<T>(flight: Flight, work: () => T | Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    flight.failed();
+    throw error;
+  }
 }
 
 /**
@@ -100,6 +115,7 @@ function flightOf(
   const startedMs = deps.clock.monotonicMs();
   const signal = AbortSignal.any([cutting.signal, gone]);
   let isOver = false;
+  let hasLeft = false;
   let status: number | undefined;
 
   function finish(outcome: string, facts: Readonly<Record<string, EventValue>> = {}): void {
@@ -114,35 +130,30 @@ function flightOf(
     note(deps, call, { of: decided.eventId, action: decided.action, outcome, status, ms, hid, ...facts });
   }
 
+  /** It was granted and goes nowhere. */
+  function stay(): void {
+    isOver = true;
+    stream.close();
+    deps.authorizer.withheld(decided.permit);
+  }
+
   async function leave(by: (signal: AbortSignal) => Promise<UpstreamAnswer>): Promise<UpstreamAnswer> {
     // The release: from here on the call and the credential are the upstream's.
     if (!stream.mayFlow() || !decided.permit.spend(deps.clock.monotonicMs())) {
-      stream.close();
-      isOver = true;
-      deps.authorizer.withheld(decided.permit);
+      stay();
       throw stream.cut === "killed"
         ? new InvalidTokenError({ reason: "killed" })
         : new TemporarilyUnavailableError({ reason: "permit_lapsed" });
     }
+    hasLeft = true;
     try {
       const answer = await by(signal);
       ({ status } = answer);
       return answer;
     } catch (error) {
-      if (stream.cut !== undefined) {
-        finish(cutOutcome(stream.cut));
-        throw new CutError("cut", { cause: error });
-      }
-      const sending = error instanceof EgressError ? error.cause : undefined;
-      if (sending instanceof InvalidRequestError) {
-        // Its body turned out to be longer than it may be.
-        finish("aborted", { problem: sending.reason });
-        throw sending;
-      }
-      const problem =
-        error instanceof EgressError ? error.kind : error instanceof UpstreamFailure ? error.problem : "network";
-      finish(gone.aborted ? "aborted" : "upstream_error", { problem });
-      throw new BadGatewayError(problem === "timeout" ? 504 : 502, { cause: error });
+      const { outcome, problem, thrown } = failureOf(error, { stream, gone });
+      finish(outcome, { problem });
+      throw thrown;
     }
   }
 
@@ -151,9 +162,31 @@ function flightOf(
     masking,
     signal,
     finish,
+    failed() {
+      if (isOver) return;
+      if (hasLeft) finish("withheld", { problem: "internal" });
+      else stay();
+      cutting.abort();
+    },
     leave,
     send: (order) => leave(() => sent(deps, call, { ...order, signal })),
   };
+}
+
+/** What became of a call that brought no answer, and what its caller is told. */
+function failureOf(
+  error: unknown,
+  { stream, gone }: { stream: StreamHandle; gone: AbortSignal },
+): { outcome: string; problem?: string; thrown: Error } {
+  if (stream.cut !== undefined)
+    return { outcome: cutOutcome(stream.cut), thrown: new CutError("cut", { cause: error }) };
+  const sending = error instanceof EgressError ? error.cause : undefined;
+  // Its body turned out to be longer than it may be.
+  if (sending instanceof InvalidRequestError) return { outcome: "aborted", problem: sending.reason, thrown: sending };
+  const problem =
+    error instanceof EgressError ? error.kind : error instanceof UpstreamFailure ? error.problem : "network";
+  const thrown = new BadGatewayError(problem === "timeout" ? 504 : 502, { cause: error });
+  return { outcome: gone.aborted ? "aborted" : "upstream_error", problem, thrown };
 }
 
 /** Sends, and tells the breaker of the resource whether anybody was there. */

@@ -128,6 +128,18 @@ export type Resuming = (event: string) => string;
 
 /** Messages as events, each judged, until the answer is there. @param resuming none: events have no names */
 export async function* events(
+  at: Pick<Answering, "by" | "watch" | "flight" | "answer">,
+  resuming: Resuming | undefined,
+): AsyncGenerator<Uint8Array> {
+  try {
+    yield* judgedEvents(at, resuming);
+  } catch (error) {
+    at.flight.failed();
+    throw error;
+  }
+}
+
+async function* judgedEvents(
   { by, watch, flight, answer }: Pick<Answering, "by" | "watch" | "flight" | "answer">,
   resuming: Resuming | undefined,
 ): AsyncGenerator<Uint8Array> {

@@ -5,7 +5,7 @@ import { decided, type ProxiedCall } from "../decided.ts";
 import type { Holder, ProxyDeps } from "../deps.ts";
 import { BadGatewayError, type ProxiedRequest } from "../exchange.ts";
 import { forwardedHeaders } from "../forwarded-headers.ts";
-import { relayed, takeOff, type Flight } from "../relay.ts";
+import { flying, relayed, takeOff, type Flight } from "../relay.ts";
 import type { McpResource, Upstream } from "../upstream.ts";
 import { ownAnswer } from "./answers.ts";
 import { isRecord, RPC, RpcError, writeMessage, type McpMessage, type RpcParams } from "./message.ts";
@@ -158,7 +158,8 @@ async function ask(
     return { result: undefined, code: undefined, session: undefined, bytes: 0 };
   }
   const session = rawHeader(rawHeaders, "mcp-session-id");
-  const told = message.kind === "request" ? await read(flight, answer, message.id) : undefined;
+  const id = message.kind === "request" ? message.id : undefined;
+  const told = id === undefined ? undefined : await flying(flight, () => read(flight, answer, id));
   if (told !== undefined && ![401, 403, 407].includes(status)) {
     flight.finish("done", { bytes: told.bytes });
     const { result, error } = told.message;

@@ -1,5 +1,6 @@
 import { InvalidRequestError } from "../../core/oauth/errors.ts";
-import { decided, type ProxiedCall } from "../decided.ts";
+import type { UpstreamAnswer } from "../../system/egress-upstreams.ts";
+import { decided, type DecidedCall, type ProxiedCall } from "../decided.ts";
 import type { ProxyDeps } from "../deps.ts";
 import { bodyBounds } from "../admission.ts";
 import { APPROVAL_HEADER } from "../approved.ts";
@@ -12,7 +13,7 @@ import {
   type ProxiedRequest,
 } from "../exchange.ts";
 import { forwardedHeaders, type HeaderLines } from "../forwarded-headers.ts";
-import { takeOff } from "../relay.ts";
+import { flying, takeOff, type Flight } from "../relay.ts";
 import { traceOf } from "../trace.ts";
 import { mcpUpstreamOf } from "../upstream.ts";
 import { askedBy } from "./actions.ts";
@@ -145,8 +146,8 @@ function factsOf(call: Readonly<Record<string, unknown>>): Record<string, string
 }
 
 async function forwarded(deps: McpDeps, turn: Turn, order: Order): Promise<ProxiedAnswer> {
-  const { upstream, request, resource } = turn;
-  const { message, spoken, session, opened } = order;
+  const { upstream, request } = turn;
+  const { message, opened } = order;
   const denied = (error: unknown): never => {
     if (error instanceof LimitedError) throw notNow(error, message);
     throw error instanceof DeniedError ? denial(error, message) : error;
@@ -154,24 +155,36 @@ async function forwarded(deps: McpDeps, turn: Turn, order: Order): Promise<Proxi
   const { call, watch } = await judgeTools(deps, { ...turn, ...order }).catch(denied);
   const decision = await decided(deps, call).catch(denied);
   const { owner } = turn;
-  const { mayUse } = decision;
+  const { mayUse, action } = decision;
   const questions = opened && questionsOf(deps.sessions, opened, owner);
   // Without a watch no list of tools was asked for, and none is shown.
   const by = { request: message, questions, mayUse, shown: watch?.shown ?? (() => []) };
-  const judging = { owner, message, by, watch, session: opened, action: decision.action };
   const { flight, injected } = await takeOff(deps, {
     call,
     decided: decision,
     inject: upstream.inject,
     gone: request.signal,
   });
+  return await flying(flight, async () => {
+    const answer = await sent(deps, { turn, order, flight, decision, injected });
+    return await answered(deps, { owner, message, by, watch, session: opened, action, flight, answer });
+  });
+}
+
+/** To the server, in the form that it reads. */
+async function sent(
+  deps: McpDeps,
+  at: { turn: Turn; order: Order; flight: Flight; decision: DecidedCall; injected: string | undefined },
+): Promise<UpstreamAnswer> {
+  const { turn, order, flight, decision, injected } = at;
+  const { upstream, request, resource, owner } = turn;
+  const { message, spoken, session } = order;
   if ("command" in upstream) {
     const said = withClaim(message, decision.approval?.claim);
-    const local = { upstream, owner: turn.owner, request, message: said, era: spoken.era, session };
-    const answer = await localAnswer(deps.local, local, { flight, decision, injected });
-    return await answered(deps, { ...judging, flight, answer });
+    const local = { upstream, owner, request, message: said, era: spoken.era, session };
+    return await localAnswer(deps.local, local, { flight, decision, injected });
   }
-  const answer = await flight.send({
+  return await flight.send({
     pool: `${resource.name} ${turn.holder.agent.name}`,
     origin: upstream.origin,
     path: upstream.basePath === "" ? "/" : upstream.basePath,
@@ -191,7 +204,6 @@ async function forwarded(deps: McpDeps, turn: Turn, order: Order): Promise<Proxi
     body: writeMessage(message),
     internal: upstream.internal,
   });
-  return await answered(deps, { ...judging, flight, answer });
 }
 
 function denial(error: DeniedError, message: McpMessage): RpcError {

@@ -4,14 +4,14 @@ import type { UpstreamAnswer } from "../../system/egress-upstreams.ts";
 import { decided, refused, type DecidedCall, type ProxiedCall } from "../decided.ts";
 import { BadGatewayError, DeniedError, LimitedError, type ProxiedAnswer, type ProxiedRequest } from "../exchange.ts";
 import { forwardedHeaders, RELAYED, type HeaderLines } from "../forwarded-headers.ts";
-import { relayedBody, takeOff, type Flight } from "../relay.ts";
+import { flying, relayedBody, takeOff, type Flight } from "../relay.ts";
 import { traceOf } from "../trace.ts";
 import { events, STREAM_LINES, STREAM_TYPE } from "./answering.ts";
 import { METHOD_ACTIONS } from "./actions.ts";
-import { judgeTools } from "./judge-tools.ts";
+import { judgeTools, type ToolWatch } from "./judge-tools.ts";
 import { RPC, RpcError, type McpMessage, type McpResponse } from "./message.ts";
 import { askedIn, questionsOf } from "./questions.ts";
-import { openEvent, sealEvent } from "./resumed-event.ts";
+import { openEvent, sealEvent, type ResumedEvent } from "./resumed-event.ts";
 import { spokenWithout } from "./revision.ts";
 import type { Session, SessionOwner } from "./sessions.ts";
 import { blankCall, type McpDeps, type Turn } from "./turn.ts";
@@ -72,7 +72,7 @@ export async function sessionListened(deps: McpDeps, turn: Turn): Promise<Proxie
       throw new RpcError(RPC.invalidRequest, "There is no such event.", { status: 400 });
     return opened || undefined;
   });
-  const { session, read: resumed } = order;
+  const { read: resumed } = order;
   const asked: McpMessage | undefined = resumed?.request && {
     kind: "request",
     id: resumed.request.id,
@@ -82,7 +82,25 @@ export async function sessionListened(deps: McpDeps, turn: Turn): Promise<Proxie
   const watch = asked && (await watchOf(deps, turn, { ...order, asked }));
   const headers = { accept: STREAM_TYPE, ...(resumed && { "last-event-id": resumed.event }) };
   const { flight, answer, decision } = await sent(deps, turn, { ...order, method: "GET", headers });
-  const { mayUse } = decision;
+  return await flying(flight, () => listened(deps, turn, { order, asked, watch, flight, answer, decision }));
+}
+
+/** What a session's server tells, judged as it comes. */
+function listened(
+  deps: McpDeps,
+  { owner }: Turn,
+  at: {
+    order: SessionOrder<ResumedEvent | undefined>;
+    asked: McpMessage | undefined;
+    watch: ToolWatch | undefined;
+    flight: Flight;
+    answer: UpstreamAnswer;
+    decision: DecidedCall;
+  },
+): ProxiedAnswer {
+  const { order, asked, watch, flight, answer } = at;
+  const { session, read: resumed } = order;
+  const { mayUse } = at.decision;
   const type = rawHeader(answer.rawHeaders, "content-type")?.split(";", 1)[0]?.trim().toLowerCase();
   const encoding = rawHeader(answer.rawHeaders, "content-encoding") ?? "identity";
   if (answer.status !== 200) return closed(flight, answer, 502);
@@ -155,7 +173,7 @@ async function watchOf(
   deps: McpDeps,
   turn: Turn,
   at: { asked: McpMessage; session: Session; version: string | undefined; call: ProxiedCall },
-): Promise<Awaited<ReturnType<typeof judgeTools>>["watch"]> {
+): Promise<ToolWatch | undefined> {
   if (at.asked.method !== "tools/list") return undefined;
   const spoken = { era: "legacy", version: at.version, mirrored: {} } as const;
   const order = { ...turn, message: at.asked, spoken, session: at.session.id, call: at.call };
