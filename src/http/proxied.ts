@@ -18,7 +18,7 @@ import type { Metrics } from "../system/metrics.ts";
 import { ClientGoneError, discardBody, readBody } from "./body.ts";
 import { LIMITS } from "./limits.ts";
 import { problemAnswer } from "./problem.ts";
-import { headerText, lazySignal, refuseRepeatedHeaders } from "./request.ts";
+import { headerText, refuseRepeatedHeaders } from "./request.ts";
 import type { Addresses, NodeHandler, RequestTarget } from "./request.ts";
 import type { EdgeRefusal, Rooms } from "./rooms.ts";
 
@@ -110,7 +110,6 @@ function requestOf(
   { requestId, whenOver }: Pick<ProxiedRequest, "whenOver"> & { requestId: string },
 ): ProxiedRequest {
   const method = req.method ?? "";
-  const signal = lazySignal(res);
   return {
     presented: {
       authorization: req.headers.authorization,
@@ -131,8 +130,9 @@ function requestOf(
     flow: (maxBytes) => flowOf(req, maxBytes),
     length: req.headers["content-length"] === undefined ? undefined : Number(req.headers["content-length"]),
     whenOver,
-    get signal() {
-      return signal();
+    whenGone(call) {
+      if (res.destroyed) call();
+      else res.once("close", () => res.writableFinished || call());
     },
   };
 }
@@ -179,6 +179,12 @@ async function write({ deps, req, res }: Exchange, answer: ProxiedAnswer, reques
     body.ended("client_gone");
     res.destroy();
     return 499;
+  }
+  if ("bytes" in body) {
+    res.writeHead(status, [...lines, "Content-Length", String(body.bytes.byteLength)]);
+    res.end(body.bytes);
+    body.ended("whole");
+    return status;
   }
   deps.metrics.proxiedStreams.inc();
   try {

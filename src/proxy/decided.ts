@@ -160,8 +160,7 @@ function judge(deps: ProxyDeps, order: ProxiedCall, place: Place): Judged {
   // A body may take its time, and a token dies meanwhile.
   if (deps.clock.now() >= holder.token.claims.exp) throw new InvalidTokenError({ reason: "token_expired" });
   if (order.free !== undefined) return judgeFree(deps, { place, action: order.free });
-  let first = new Refusal({ allowed: false, reason: "scope_unknown", facts: { resource: resource.name } });
-  let hasReason = false;
+  let first: Refusal | undefined;
   let waiting: Judged | undefined;
   for (const action of actions) {
     const scope = `${resource.name}:${action}`;
@@ -184,11 +183,10 @@ function judge(deps: ProxyDeps, order: ProxiedCall, place: Place): Judged {
       ? new Refusal({ allowed: false, reason: "insufficient_scope", facts: { scope } }, { lacking: scope })
       : new Refusal(decision, { looked: looked() });
     // What a better token would cure helps more than what it would not.
-    if (!hasReason || (first.lacking === undefined && refusal.lacking !== undefined)) first = refusal;
-    hasReason = true;
+    if (first === undefined || (first.lacking === undefined && refusal.lacking !== undefined)) first = refusal;
   }
   if (waiting !== undefined) return waiting;
-  throw first;
+  throw first ?? new Refusal({ allowed: false, reason: "scope_unknown", facts: { resource: resource.name } });
 }
 
 /** Pinning refuses what is granted, and takes notes where grants do (CONTRACT §4). */

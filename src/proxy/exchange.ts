@@ -28,15 +28,20 @@ export interface ProxiedRequest {
   readonly length: number | undefined;
   /** Calls back when the exchange is over, whatever became of it, once the last byte has left or never will. */
   readonly whenOver: (call: () => void) => void;
-  /** Fires when the caller is gone. */
-  readonly signal: AbortSignal;
+  /** Calls back when the caller is gone before his answer was written; at once where he is. */
+  readonly whenGone: (call: () => void) => void;
 }
 
 /** An answer. A body that flows ends when its stream is cut. */
 export interface ProxiedAnswer {
   readonly status: number;
   readonly headers: HeaderLines;
-  readonly body: Uint8Array | RelayedBody;
+  readonly body: Uint8Array | WholeBody | RelayedBody;
+}
+
+/** A body from an upstream that is there whole, and may leave for as long as its call may. */
+export interface WholeBody extends Pick<RelayedBody, "mayFlow" | "ended"> {
+  readonly bytes: Uint8Array;
 }
 
 /** A body that flows from an upstream. */

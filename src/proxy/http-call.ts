@@ -53,7 +53,7 @@ export async function httpCall(deps: ProxyDeps, request: ProxiedRequest): Promis
     call,
     decided: decision,
     inject: upstream.inject,
-    gone: request.signal,
+    whenGone: request.whenGone,
   });
   return await flying(flight, async () => {
     const answer = await flight.send({

@@ -6,7 +6,14 @@ import type { CutReason, StreamHandle } from "../authz/streams.ts";
 import { destinationOf } from "./admission.ts";
 import type { DecidedCall, ProxiedCall } from "./decided.ts";
 import type { ProxyDeps } from "./deps.ts";
-import { BadGatewayError, CutError, UpstreamFailure, type RelayedBody } from "./exchange.ts";
+import {
+  BadGatewayError,
+  CutError,
+  UpstreamFailure,
+  type ProxiedRequest,
+  type RelayedBody,
+  type WholeBody,
+} from "./exchange.ts";
 import { createMasking, spellingsOf, type Masking } from "./masking.ts";
 import type { Rendering } from "./upstream.ts";
 
@@ -48,9 +55,9 @@ export async function flying<T>(flight: Flight, work: () => T | Promise<T>): Pro
  */
 export async function takeOff(
   deps: ProxyDeps,
-  at: { call: ProxiedCall; decided: DecidedCall; inject: Rendering | undefined; gone: AbortSignal },
+  at: { call: ProxiedCall; decided: DecidedCall; inject: Rendering | undefined; whenGone: ProxiedRequest["whenGone"] },
 ): Promise<{ flight: Flight; injected: string | undefined }> {
-  const { call, decided, inject, gone } = at;
+  const { call, decided, inject, whenGone } = at;
   const cutting = new AbortController();
   const stream = deps.streams.open({
     keys: decided.keys,
@@ -61,7 +68,8 @@ export async function takeOff(
   try {
     const { injected, spellings } = await opened(deps, decided, inject);
     const masking = createMasking(spellings);
-    const flight = flightOf(deps, { call, decided, stream, masking, cutting, gone });
+    const flight = flightOf(deps, { call, decided, stream, masking, cutting });
+    whenGone(() => cutting.abort());
     return { flight, injected };
   } catch (error) {
     stream.close();
@@ -108,12 +116,11 @@ function flightOf(
     stream: StreamHandle;
     masking: Masking;
     cutting: AbortController;
-    gone: AbortSignal;
   },
 ): Flight {
-  const { call, decided, stream, masking, cutting, gone } = at;
+  const { call, decided, stream, masking, cutting } = at;
   const startedMs = deps.clock.monotonicMs();
-  const signal = AbortSignal.any([cutting.signal, gone]);
+  const { signal } = cutting;
   let isOver = false;
   let hasLeft = false;
   let status: number | undefined;
@@ -151,7 +158,7 @@ function flightOf(
       ({ status } = answer);
       return answer;
     } catch (error) {
-      const { outcome, problem, thrown } = failureOf(error, { stream, gone });
+      const { outcome, problem, thrown } = failureOf(error, { stream, signal });
       finish(outcome, { problem });
       throw thrown;
     }
@@ -176,7 +183,7 @@ function flightOf(
 /** What became of a call that brought no answer, and what its caller is told. */
 function failureOf(
   error: unknown,
-  { stream, gone }: { stream: StreamHandle; gone: AbortSignal },
+  { stream, signal }: { stream: StreamHandle; signal: AbortSignal },
 ): { outcome: string; problem?: string; thrown: Error } {
   if (stream.cut !== undefined)
     return { outcome: cutOutcome(stream.cut), thrown: new CutError("cut", { cause: error }) };
@@ -186,7 +193,8 @@ function failureOf(
   const problem =
     error instanceof EgressError ? error.kind : error instanceof UpstreamFailure ? error.problem : "network";
   const thrown = new BadGatewayError(problem === "timeout" ? 504 : 502, { cause: error });
-  return { outcome: gone.aborted ? "aborted" : "upstream_error", problem, thrown };
+  // Not cut, and so given up by its caller.
+  return { outcome: signal.aborted ? "aborted" : "upstream_error", problem, thrown };
 }
 
 /** Sends, and tells the breaker of the resource whether anybody was there. */
@@ -256,6 +264,65 @@ function endOf({ stream, signal }: Flight): string {
   return signal.aborted ? "aborted" : "upstream_error";
 }
 
+/**
+ * Reads a body that goes on as one: masked, and whole.
+ *
+ * @returns undefined where it is longer than that
+ * @throws {CutError}
+ */
+export async function readWhole(
+  flight: Flight,
+  body: UpstreamAnswer["body"],
+  maxBytes: number,
+): Promise<Uint8Array | undefined> {
+  const { masking, stream } = flight;
+  const bytes = body[Symbol.asyncIterator]();
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  try {
+    for (let turn = await bytes.next(); turn.done !== true; turn = await bytes.next()) {
+      if (!stream.mayFlow()) throw new CutError("cut");
+      size += turn.value.byteLength;
+      if (size > maxBytes) return undefined;
+      chunks.push(masking.push(turn.value));
+    }
+    if (!stream.mayFlow()) throw new CutError("cut");
+    const rest = masking.end();
+    if (rest.byteLength > 0) chunks.push(rest);
+    return chunks.length === 1 ? chunks[0] : Buffer.concat(chunks);
+  } catch (error) {
+    flight.finish(endOf(flight));
+    throw error instanceof CutError ? error : new CutError("cut", { cause: error });
+  } finally {
+    body.destroy();
+  }
+}
+
+/** Bytes that leave at once; a kill cuts what is longer between two such pieces. */
+const PIECE_BYTES = 64 * 1024;
+
+/** The body of an answer that is there whole. */
+export function wholeBody(flight: Flight, bytes: Uint8Array): WholeBody | RelayedBody {
+  if (bytes.byteLength > PIECE_BYTES) return relayedBody(flight, pieces(bytes));
+  return {
+    bytes,
+    mayFlow: () => flight.stream.mayFlow(),
+    ended: (how) => flight.finish(...endBy(flight, how, bytes.byteLength)),
+  };
+}
+
+async function* pieces(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  for (let at = 0; at < bytes.byteLength; at += PIECE_BYTES) yield bytes.subarray(at, at + PIECE_BYTES);
+}
+
+function endBy(
+  flight: Flight,
+  how: "whole" | "client_gone",
+  bytes: number,
+): [outcome: string, facts: Readonly<Record<string, EventValue>>] {
+  return [how === "whole" ? "done" : flight.stream.cut === undefined ? "aborted" : endOf(flight), { bytes }];
+}
+
 /** The body of an answer, of whatever was made of the upstream's. */
 export function relayedBody(flight: Flight, chunks: AsyncIterable<Uint8Array>): RelayedBody {
   let bytes = 0;
@@ -268,7 +335,6 @@ export function relayedBody(flight: Flight, chunks: AsyncIterable<Uint8Array>): 
   return {
     chunks: counted(),
     mayFlow: () => flight.stream.mayFlow(),
-    ended: (how) =>
-      flight.finish(how === "whole" ? "done" : flight.stream.cut === undefined ? "aborted" : endOf(flight), { bytes }),
+    ended: (how) => flight.finish(...endBy(flight, how, bytes)),
   };
 }

@@ -1,5 +1,6 @@
 import { Readable } from "node:stream";
 import { Pool, type Dispatcher } from "undici";
+import { ReceivedBody, type FlowingBody } from "./egress-body.ts";
 import { guardedConnector, resolveBySystem, type ResolveAll } from "./egress-connector.ts";
 import { EgressError } from "./egress-error.ts";
 
@@ -42,7 +43,7 @@ export interface UpstreamAnswer {
   /** Names and values, alternately, as they were sent. */
   readonly rawHeaders: readonly string[];
   /** Must be read to its end or destroyed. */
-  readonly body: AsyncIterable<Uint8Array> & { destroy(): void };
+  readonly body: FlowingBody;
 }
 
 /** The way out for calls that are relayed. As guarded as {@link Egress}: no redirect, no cookie, no second try. */
@@ -106,30 +107,10 @@ export function createUpstreams(options: { resolve?: ResolveAll | undefined } = 
       const kept = poolOf(order);
       kept.inFlight++;
       kept.usedAtMs = performance.now();
-      const left = (): void => {
+      return await dispatched(kept.pool, order, () => {
         kept.inFlight--;
         kept.usedAtMs = performance.now();
-      };
-      let answer: Dispatcher.ResponseData;
-      try {
-        answer = await kept.pool.request({
-          path: order.path,
-          method: order.method as Dispatcher.HttpMethod,
-          headers: { ...order.headers, "accept-encoding": "identity" },
-          body: bodyOf(order.body),
-          responseHeaders: "raw",
-          signal: order.signal,
-        });
-      } catch (error) {
-        left();
-        throw asEgressError(error);
-      }
-      const { statusCode: status, headers, body } = answer;
-      body.once("close", left);
-      // An error reaches whoever reads; without a reader it must not end the process.
-      body.on("error", () => {});
-      const rawHeaders = (headers as unknown as (Buffer | string)[]).map(textOf);
-      return { status, rawHeaders, body: body as unknown as UpstreamAnswer["body"] };
+      });
     },
     close() {
       clearInterval(sweep);
@@ -137,6 +118,59 @@ export function createUpstreams(options: { resolve?: ResolveAll | undefined } = 
       pools.clear();
     },
   };
+}
+
+/** Sends. @param left called once, when nothing more comes of it */
+function dispatched(pool: Pool, order: UpstreamOrder, left: () => void): Promise<UpstreamAnswer> {
+  return new Promise((resolve, reject) => {
+    const { signal } = order;
+    let sender: Dispatcher.DispatchController | undefined;
+    let body: ReceivedBody | undefined;
+    let isOver = false;
+    const over = (): void => {
+      if (isOver) return;
+      isOver = true;
+      signal.removeEventListener("abort", abort);
+      left();
+    };
+    // Before a connection stands there is nothing to be told, and whoever waits need not.
+    const fail = (error: Error): void => {
+      over();
+      if (body === undefined) reject(asEgressError(error));
+      else body.end(error);
+    };
+    const abort = (): void => {
+      const error = new EgressError("aborted", { cause: signal.reason });
+      fail(error);
+      sender?.abort(error);
+    };
+    if (signal.aborted) return abort();
+    signal.addEventListener("abort", abort);
+    pool.dispatch(
+      {
+        path: order.path,
+        method: order.method as Dispatcher.HttpMethod,
+        headers: { ...order.headers, "accept-encoding": "identity" },
+        body: bodyOf(order.body),
+      },
+      {
+        onRequestStart(controller) {
+          sender = controller;
+          if (isOver) controller.abort(new EgressError("aborted"));
+        },
+        onResponseStart(controller, status) {
+          // Informational: the answer is still to come (RFC 9110 §15.2).
+          if (status < 200 && status !== 101) return;
+          body = new ReceivedBody(controller, over);
+          const rawHeaders = (controller.rawHeaders as (Buffer | string)[]).map(textOf);
+          resolve({ status, rawHeaders, body });
+        },
+        onResponseData: (_, chunk) => body?.push(chunk),
+        onResponseEnd: () => body?.end(),
+        onResponseError: (_, error) => fail(error),
+      },
+    );
+  });
 }
 
 function bodyOf(body: UpstreamOrder["body"]): string | Uint8Array | Readable | null {

@@ -1,6 +1,6 @@
 import { BadGatewayError, type ProxiedAnswer } from "../exchange.ts";
 import { RELAYED, type HeaderLines, rawHeader } from "../forwarded-headers.ts";
-import { relayed, relayedBody, type Flight } from "../relay.ts";
+import { readWhole, relayed, relayedBody, wholeBody, type Flight } from "../relay.ts";
 import type { UpstreamAnswer } from "../../system/egress-upstreams.ts";
 import { readUpstreamMessage, type ReadBy } from "./answers.ts";
 import type { ToolWatch } from "./judge-tools.ts";
@@ -89,26 +89,17 @@ function resumingOf({ sessions }: AnsweringDeps, { owner, message, session, acti
 /** One message as JSON. */
 async function single(at: Answering, head: { headers: HeaderLines; status: number }): Promise<ProxiedAnswer> {
   const { by, watch, flight, answer } = at;
-  const chunks: Uint8Array[] = [];
-  let size = 0;
-  for await (const chunk of relayed(flight, answer.body)) {
-    size += chunk.byteLength;
-    if (size > ANSWER_BYTES) break;
-    chunks.push(chunk);
-  }
-  const read = size > ANSWER_BYTES ? ({ kind: "other" } as const) : readUpstreamMessage(Buffer.concat(chunks), by);
-  if (read.kind !== "answer") {
-    flight.finish("upstream_error", { problem: size > ANSWER_BYTES ? "too_large" : "answer" });
+  const whole = await readWhole(flight, answer.body, ANSWER_BYTES);
+  const said = whole === undefined ? ({ kind: "other" } as const) : readUpstreamMessage(whole, by);
+  if (said.kind !== "answer") {
+    flight.finish("upstream_error", { problem: whole === undefined ? "too_large" : "answer" });
     throw new BadGatewayError(502);
   }
   await settled(watch, flight);
-  const bytes = Buffer.from(read.text, "utf8");
-  const lines = [
-    ...head.headers,
-    ["Content-Type", JSON_TYPE],
-    ["Content-Length", String(bytes.byteLength)],
-  ] as HeaderLines;
-  return { status: head.status, headers: lines, body: relayedBody(flight, once(bytes)) };
+  const bytes = Buffer.from(said.text, "utf8");
+  const body = wholeBody(flight, bytes);
+  const length: HeaderLines = "bytes" in body ? [] : [["Content-Length", String(bytes.byteLength)]];
+  return { status: head.status, headers: [...head.headers, ["Content-Type", JSON_TYPE], ...length], body };
 }
 
 /** What a list gave away of its server is recorded before the list is there. */
@@ -117,10 +108,6 @@ async function settled(watch: ToolWatch | undefined, flight: Flight): Promise<vo
     flight.finish("withheld");
     throw error;
   });
-}
-
-async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  yield bytes;
 }
 
 /** The name of an event for the client, by the upstream's. */

@@ -199,7 +199,7 @@ async function sent(
   };
   const { inject } = upstream;
   const decision = await decided(deps, call);
-  const { flight, injected } = await takeOff(deps, { call, decided: decision, inject, gone: request.signal });
+  const { flight, injected } = await takeOff(deps, { call, decided: decision, inject, whenGone: request.whenGone });
   if ("command" in upstream) {
     // Only what speaks HTTP has sessions of our own making.
     if (message === undefined) throw new TypeError("a local server's session is its caller's");

@@ -163,7 +163,7 @@ async function forwarded(deps: McpDeps, turn: Turn, order: Order): Promise<Proxi
     call,
     decided: decision,
     inject: upstream.inject,
-    gone: request.signal,
+    whenGone: request.whenGone,
   });
   return await flying(flight, async () => {
     const answer = await sent(deps, { turn, order, flight, decision, injected });

@@ -206,7 +206,7 @@ async function sent(
     if (!(error instanceof DeniedError)) throw error;
     throw new RpcError(RPC.denied, error.detail, { status: 403, data: { decision: error.decision } });
   });
-  const { flight, injected } = await takeOff(deps, { call, decided: decision, inject, gone: request.signal });
+  const { flight, injected } = await takeOff(deps, { call, decided: decision, inject, whenGone: request.whenGone });
   const answer = await flight.send({
     pool: `${resource.name} ${holder.agent.name}`,
     origin: upstream.origin,
