@@ -31,7 +31,8 @@ const approvalFacts = z.strictObject({
     .describe("What each grant asks for; all of them are needed."),
   decisions: z.array(
     z.strictObject({
-      by: z.string().describe("`operator:<id>`, or an agent."),
+      by: z.string().describe("`operator:<name>`, `human:<sub>` for whoever decided about their own, or an agent."),
+      via: z.enum(["console", "slack", "teams"]).optional().describe("Of a person who is known by name."),
       decision: z.enum(["approve", "deny"]),
       reason: z.string(),
       at: instant,

@@ -1,6 +1,6 @@
 import type { EpochSeconds } from "../core/time.ts";
 import type { BoundContent } from "./content.ts";
-import type { StoredNeed } from "./deciders.ts";
+import type { DecidedVia, StoredNeed } from "./deciders.ts";
 
 /** How an approval stands; `void` by a kill, the end of its work, or a change of what it hangs on. */
 export type ApprovalState = "pending" | "approved" | "denied" | "used" | "expired" | "void";
@@ -8,6 +8,8 @@ export type ApprovalState = "pending" | "approved" | "denied" | "used" | "expire
 /** What somebody said. */
 export interface StoredDecision {
   readonly decider: string;
+  /** Of a person who is known by name; a key and a token have one way. */
+  readonly via: DecidedVia | undefined;
   readonly decision: "approve" | "deny";
   readonly reason: string;
   readonly at: EpochSeconds;

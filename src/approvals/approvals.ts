@@ -2,7 +2,12 @@ import type { Recorder } from "../audit/recorder.ts";
 import { ProblemError } from "../api/problem.ts";
 import type { KillPairs } from "../authz/ask.ts";
 import type { ApprovalNeed } from "../core/grants/decision.ts";
-import { AccessDeniedError, InvalidTokenError, TemporarilyUnavailableError } from "../core/oauth/errors.ts";
+import {
+  AccessDeniedError,
+  InvalidTokenError,
+  SignInTooOldError,
+  TemporarilyUnavailableError,
+} from "../core/oauth/errors.ts";
 import type { EpochSeconds } from "../core/time.ts";
 import type { TrustIndex } from "../core/trust/compiled.ts";
 import type { Db } from "../db/database.ts";
@@ -11,8 +16,8 @@ import { ulid } from "../system/random.ts";
 import type { Secrets } from "../vault/secrets.ts";
 import type { StoredApproval } from "./approval.ts";
 import { contentOf, digestOf, stillHolds, type CallFacts, type ExactCall, type SecretVersion } from "./content.ts";
-import { isApproved, nameOf, whyNotDecide, type Decider } from "./deciders.ts";
-import { listApprovals, readApproval } from "./store.ts";
+import { isApproved, killKeysOf, nameOf, SELF_SIGN_IN_SECONDS, whyNotDecide, type Decider } from "./deciders.ts";
+import { listApprovals, readApproval, type Asking } from "./store.ts";
 
 /** Approvals of one chain that may wait at the same time: nobody reads a hundred, and what nobody reads is no approval. */
 const MAX_WAITING = 100;
@@ -53,18 +58,19 @@ export interface Approvals {
   /** The versions of secrets that count now. */
   versionsOf(secrets: readonly string[]): Promise<readonly SecretVersion[]>;
   read(id: string): Promise<StoredApproval | undefined>;
-  /** Newest first. @param page.reviewer only those that ask this agent */
+  /** Newest first. @param page.asking only those that ask this agent, or this human about his own */
   list(page: {
     status: "pending" | "all";
     before: string | undefined;
     limit: number;
-    reviewer: string | undefined;
+    asking: Asking | undefined;
   }): Promise<{ readonly items: readonly StoredApproval[]; readonly next: string | undefined }>;
   /**
    * Decides, and records it in the same step.
    *
    * @returns undefined for one that is not there
-   * @throws {AccessDeniedError} `approver_is_requester`, `approver_not_asked`, recorded
+   * @throws {AccessDeniedError} `approver_is_requester`, `approver_not_asked`, `approver_unproven`, `role_missing`, recorded
+   * @throws {SignInTooOldError} `sign_in_too_old`, recorded
    * @throws {ProblemError} `conflict`: decided, used, expired, or void
    */
   decide(order: DecideOrder): Promise<StoredApproval | undefined>;
@@ -214,7 +220,8 @@ async function asked({ db, clock, trust, recorder }: ApprovalsDeps, order: NewAp
 async function decidedOn(deps: ApprovalsDeps, stored: StoredApproval, order: DecideOrder): Promise<boolean> {
   const { db, clock, recorder } = deps;
   const { decider, isApproving, reason, requestId } = order;
-  const by = nameOf(decider);
+  const trust = deps.trust();
+  const by = nameOf(decider, stored);
   const draft = {
     type: "approval.decide",
     agent: by,
@@ -229,18 +236,24 @@ async function decidedOn(deps: ApprovalsDeps, stored: StoredApproval, order: Dec
       asked_by: stored.agent,
       action: stored.action,
       args_digest: stored.content.args,
+      ...(decider.kind === "person" && {
+        via: decider.via,
+        ...(decider.sub !== undefined && { person: decider.sub }),
+      }),
     },
   } as const;
-  const refusal = whyNotDecide(stored, decider, isApproving);
+  const refusal = whyNotDecide(stored, decider, { trust, now: clock.now(), isApproving });
   if (refusal !== undefined) {
     await recorder.refused(draft, refusal);
+    if (refusal === "sign_in_too_old")
+      throw new SignInTooOldError({ reason: refusal, maxAgeSeconds: SELF_SIGN_IN_SECONDS });
     throw new AccessDeniedError({ reason: refusal });
   }
   if (stored.state !== "pending") throw over(stored.state);
   if (stored.decisions.some((one) => one.decider === by))
     throw new ProblemError("conflict", { detail: "You have decided on this already; it waits for somebody else." });
   const approvedBy = stored.decisions.filter(({ decision }) => decision === "approve").map((one) => one.decider);
-  const approved = isApproved(stored.needs, [...approvedBy, by]) ? "approved" : "pending";
+  const approved = isApproved(stored, [...approvedBy, by], trust) ? "approved" : "pending";
   const [row] = await db.query<{ r: string }>(
     "select ephor.decide_approval($1, $2, $3::jsonb, $4, $5, $6::jsonb) as r",
     [
@@ -250,7 +263,8 @@ async function decidedOn(deps: ApprovalsDeps, stored: StoredApproval, order: Dec
         decider: by,
         decision: isApproving ? "approve" : "deny",
         reason,
-        kill_keys: decider.kind === "agent" ? [`agent:${decider.agent}`] : [],
+        via: decider.kind === "person" ? decider.via : null,
+        kill_keys: killKeysOf(decider, trust),
       }),
       isApproving ? approved : "denied",
       stored.decisions.length,

@@ -37,6 +37,6 @@ export function approvalClaim(
     grants: content.trust.grants.map(({ name }) => name),
     decided_by: decisions
       .filter(({ decision }) => decision === "approve")
-      .map(({ decider, at }) => ({ by: decider, at })),
+      .map(({ decider, at, via }) => ({ by: decider, at, ...(via !== undefined && { via }) })),
   });
 }

@@ -2,7 +2,10 @@ import type { Db } from "../db/database.ts";
 import type { EpochSeconds } from "../core/time.ts";
 import type { ApprovalState, StoredApproval } from "./approval.ts";
 import type { BoundContent } from "./content.ts";
-import type { StoredNeed } from "./deciders.ts";
+import type { DecidedVia, StoredNeed } from "./deciders.ts";
+
+/** Whom approvals ask, where not all are meant: a reviewing agent, or the human on whose behalf the call is made. */
+export type Asking = { readonly agent: string } | { readonly human: string };
 
 interface Row {
   id: string;
@@ -24,6 +27,7 @@ interface Row {
   state: ApprovalState;
   decisions: {
     decider: string;
+    via: DecidedVia | null;
     decision: "approve" | "deny";
     reason: string;
     at: number;
@@ -44,23 +48,26 @@ export async function readApproval(db: Db, id: string, now: EpochSeconds): Promi
   return row && stored(row);
 }
 
-/** Newest first. @param page.reviewer only those that ask this agent */
+/** Newest first. @param page.asking only those that ask this agent, or this human about his own */
 export async function listApprovals(
   db: Db,
   page: {
     status: "pending" | "all";
     before: string | undefined;
     limit: number;
-    reviewer: string | undefined;
+    asking: Asking | undefined;
     now: EpochSeconds;
   },
 ): Promise<readonly StoredApproval[]> {
-  const asks = page.reviewer === undefined ? null : JSON.stringify([{ by: [{ agent: page.reviewer }] }]);
+  const { asking } = page;
+  const by = asking && ("agent" in asking ? { agent: asking.agent } : "self");
+  const asks = by === undefined ? null : JSON.stringify([{ by: [by] }]);
+  const sub = asking && "human" in asking ? asking.human : null;
   const rows = await db.query<Row>(
-    `${SELECT} where ($2::text is null or a.id < $2) and ($3::jsonb is null or a.needs @> $3)
+    `${SELECT} where ($2::text is null or a.id < $2) and ($3::jsonb is null or a.needs @> $3) and ($6::text is null or a.sub = $6)
        and ($4 or (a.status = 'pending' and a.expires_at > $1 and ephor.approval_state(a, $1) = 'pending'))
      order by a.id desc limit $5`,
-    [page.now, page.before ?? null, asks, page.status === "all", page.limit],
+    [page.now, page.before ?? null, asks, page.status === "all", page.limit, sub ?? null],
   );
   return rows.map(stored);
 }
@@ -74,8 +81,9 @@ function stored(row: Row): StoredApproval {
     createdAt,
     expiresAt,
     purpose: row.purpose ?? undefined,
-    decisions: row.decisions.map(({ kill_keys, kill_epoch, ...decision }) => ({
+    decisions: row.decisions.map(({ kill_keys, kill_epoch, via, ...decision }) => ({
       ...decision,
+      via: via ?? undefined,
       killKeys: kill_keys,
       killEpoch: kill_epoch,
     })),

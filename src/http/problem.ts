@@ -6,6 +6,7 @@ import {
   InvalidDpopProofError,
   InvalidTokenError,
   OAuthError,
+  SignInTooOldError,
   TemporarilyUnavailableError,
   UseDpopNonceError,
 } from "../core/oauth/errors.ts";
@@ -87,7 +88,7 @@ function statusOf(error: OAuthError): number {
   return error.status;
 }
 
-/** RFC 6750 §3, RFC 9449 §7.1, RFC 9728 §5.1. Without credentials no error code (RFC 6750 §3.1). */
+/** RFC 6750 §3, RFC 9449 §7.1, RFC 9470 §3, RFC 9728 §5.1. Without credentials no error code (RFC 6750 §3.1). */
 function challenges(error: OAuthError, context: ProblemContext): Record<string, string> {
   const needsProof = error instanceof InvalidDpopProofError || error instanceof UseDpopNonceError;
   const hasTried = context.authorization !== undefined;
@@ -98,6 +99,7 @@ function challenges(error: OAuthError, context: ProblemContext): Record<string, 
   if (hasTried && (isTokenError || error instanceof InvalidClientError)) {
     parts.push(`error="${error instanceof InvalidClientError ? "invalid_token" : error.code}"`);
   }
+  if (error instanceof SignInTooOldError) parts.push(`error="${error.code}"`, `max_age="${error.maxAgeSeconds}"`);
   return {
     "WWW-Authenticate": `${isDpop ? "DPoP" : "Bearer"} ${parts.join(", ")}`,
     ...(error instanceof UseDpopNonceError && { "DPoP-Nonce": context.dpopNonce() }),

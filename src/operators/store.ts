@@ -1,7 +1,8 @@
+import { KEY_HOLDER } from "../core/trust/ephor-resource.ts";
 import type { Db } from "../db/database.ts";
 
 /** The row of the key that works; those it replaced keep their hash under other ids, disabled. */
-export const OPERATOR_ID = "operator";
+const OPERATOR_ID = KEY_HOLDER;
 
 /** Keys that are compared with the presented one: all of them, each time. Today there is one. */
 const MAX_KEYS = 100;

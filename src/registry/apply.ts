@@ -15,7 +15,7 @@ import { merge } from "./merged.ts";
 import { isKilledByRemoval, planChanges } from "./plan.ts";
 import type { Change, Plan } from "./plan.ts";
 import { applyTrust, readForPlan, readSource } from "./store.ts";
-import type { StoredObject } from "./store.ts";
+import type { ApplyCall, StoredObject } from "./store.ts";
 import { formatPath } from "./trust-file.ts";
 import type { FileProblem } from "./trust-file.ts";
 import { findWarnings } from "./warnings.ts";
@@ -224,9 +224,11 @@ const ISSUER_IDENTITY: ReadonlySet<string> = new Set(["url", "spiffe"]);
 
 /**
  * Removing an agent, an issuer or a resource is a kill of it (CONTRACT §4), and so is giving an issuer's name to another
- * issuer: its humans and workloads are others. A grant just ceases to grant.
+ * issuer: its humans and workloads are others. A grant just ceases to grant. Of an operator who is removed or changed only the
+ * decisions die that were not used yet: somebody else may have been asked.
  */
-function killOf(change: Change): { kind: "agent" | "issuer" | "resource"; name: string }[] {
+function killOf(change: Change): ApplyCall["kills"] {
+  if (change.kind === "operators") return change.op === "create" ? [] : [{ kind: "operator", name: change.name }];
   const isExchanged =
     change.kind === "issuers" &&
     change.op === "update" &&

@@ -11,7 +11,11 @@ export function checkGrant(grant: Grant, context: CheckContext): TrustProblem[] 
   const common = checkParties(grant, context);
   if (grant.kind === "delegation") return [...common, ...checkDelegation(grant)];
   const resource = context.merged.resources.get(grant.resource);
-  return [...common, ...checkApprovers(grant), ...(resource === undefined ? [] : checkAtResource(grant, resource))];
+  return [
+    ...common,
+    ...checkApprovers(grant, context),
+    ...(resource === undefined ? [] : checkAtResource(grant, resource)),
+  ];
 }
 
 /** At issuers where anybody can sign up, "their humans" is everybody. */
@@ -41,43 +45,59 @@ function checkDelegation(grant: DelegationGrant): TrustProblem[] {
     : [];
 }
 
-/** Who can decide in this version, and can be somebody else than the requester (CONTRACT §8 "Approval"). */
-function checkApprovers({ agent, approval }: AccessGrant): TrustProblem[] {
+/** Who can decide, and can be somebody else than the requester (CONTRACT §8 "Approval"). */
+function checkApprovers(grant: AccessGrant, context: CheckContext): TrustProblem[] {
+  const { approval } = grant;
   if (approval === undefined) return [];
   const problems: TrustProblem[] = approval.by.flatMap((approver, at) => {
     const path = approval.by.length === 1 ? ["approval", "by"] : ["approval", "by", at];
-    const problem = approverProblem(approver, agent);
+    const problem = approverProblem(approver, grant, context);
     return problem === undefined ? [] : [{ path, ...problem }];
   });
-  const agents = new Set(
-    approval.by.flatMap((approver) => (typeof approver === "object" ? JSON.stringify(approver) : [])),
-  );
-  if (problems.length === 0 && !approval.by.includes("owner") && agents.size < approval.count) {
+  // An owner has a stand-in, and a group may grow; who is in it now is a matter of warnings.
+  const isOpen = approval.by.some((one) => one === "owner" || (typeof one === "object" && "group" in one));
+  const single = new Set(approval.by.map((approver) => JSON.stringify(approver)));
+  if (problems.length === 0 && !isOpen && single.size < approval.count) {
     problems.push({
       path: ["approval", "count"],
-      what: `can never be reached: only ${agents.size} may decide`,
+      what: `can never be reached: only ${single.size} may decide`,
       mend: "name more approvers in by, as a list, or ask for fewer",
     });
   }
   return problems;
 }
 
-function approverProblem(approver: Approver, agent: string): Omit<TrustProblem, "path"> | undefined {
+function approverProblem(
+  approver: Approver,
+  grant: AccessGrant,
+  context: CheckContext,
+): Omit<TrustProblem, "path"> | undefined {
   if (approver === "owner") return undefined;
-  if (approver === "self") {
-    return {
-      what: "is self, and no fresh sign-in of the human reaches this version",
-      mend: "name owner, or a reviewing agent: {agent: NAME}",
-    };
-  }
-  if ("group" in approver) {
-    return {
-      what: "names a group, and this version knows no groups of operators",
-      mend: "name owner, or a reviewing agent: {agent: NAME}",
-    };
-  }
-  return approver.agent === agent
+  if (approver === "self") return selfProblem(grant, context);
+  if ("group" in approver) return undefined;
+  return approver.agent === grant.agent
     ? { what: "names the agent that would ask", mend: "name another agent, or owner; nobody approves what it asks for" }
+    : undefined;
+}
+
+/** Whoever approves his own call is a human, and signs in at the console to do so. */
+function selfProblem(
+  { onBehalfOf = [] }: AccessGrant,
+  { merged }: CheckContext,
+): Omit<TrustProblem, "path"> | undefined {
+  const issuers = onBehalfOf.flatMap((party) => ("issuer" in party ? [merged.issuers.get(party.issuer)] : []));
+  if (issuers.length === 0) {
+    return {
+      what: "is self, and the grant is not for calls on behalf of a human",
+      mend: "say on_behalf_of: {issuer: NAME}, or name owner, {group: NAME} or {agent: NAME}",
+    };
+  }
+  // One that does not exist is told as such.
+  return issuers.every((issuer) => issuer !== undefined && issuer.clientId === undefined)
+    ? {
+        what: "is self, and its humans cannot sign in here: their issuer has no client_id",
+        mend: "register Ephor at the IdP (redirect URI: <issuer>/console/callback) and write client_id there",
+      }
     : undefined;
 }
 

@@ -1,4 +1,4 @@
-import { killKey } from "../core/kill/keys.ts";
+import { deathKeys, killKey } from "../core/kill/keys.ts";
 import type { MutableTrustIndex } from "../core/trust/compiled.ts";
 import type { Agent, Grant, Issuer, Operator, Resource, TrustKind } from "../core/trust/model.ts";
 import { readTrustObject } from "../core/trust/schema.ts";
@@ -86,8 +86,7 @@ export function createMirror(deps: MirrorDeps): Mirror {
 /** What releases may rest on these objects, by the keys that would kill them. */
 function keysOf(index: MutableTrustIndex, objects: readonly { kind: TrustKind; name: string }[]): string[] {
   return objects.flatMap(({ kind, name }) => {
-    // Nothing is released for an operator: who they are is asked at each request.
-    if (kind === "operators") return [];
+    if (kind === "operators") return [deathKeys.operator(name)];
     if (kind !== "grants") return [killKey(KINDS[kind], name)];
     const grant = index.grantByName(name);
     return grant === undefined ? [] : [killKey("agent", grant.agent)];

@@ -124,7 +124,7 @@ export interface ApplyCall {
   readonly digest: string | null;
   readonly upserts: readonly { kind: TrustKind; name: string; source: string; body: TrustBody }[];
   readonly deletes: readonly { kind: TrustKind; name: string }[];
-  readonly kills: readonly { kind: "agent" | "issuer" | "resource"; name: string }[];
+  readonly kills: readonly { kind: "agent" | "issuer" | "resource" | "operator"; name: string }[];
   /** Whether somebody may do less by it: then it has a kill position, which replicas acknowledge. */
   readonly withdraws: boolean;
   /** A row of the ledger. */

@@ -2,6 +2,7 @@ import type { EpochSeconds } from "../core/time.ts";
 import { createTrustIndex } from "../core/trust/compiled.ts";
 import type { TrustIndex } from "../core/trust/compiled.ts";
 import type { AccessGrant, Agent, ClaimMatcher, Issuer, TrustRule } from "../core/trust/model.ts";
+import { isOwner } from "../core/trust/operator-index.ts";
 import type { TrustProblem } from "../core/trust/problem.ts";
 import type { TrustEntry } from "../core/trust/schema.ts";
 import { isGithubActions } from "../core/trust/shared-issuers.ts";
@@ -26,11 +27,15 @@ export function findWarnings(
         mend: "review it and name a later date",
       });
     }
-    if (entry.kind === "grants" && entry.model.kind === "access" && needsTwoOperators(entry.model)) {
+    if (entry.kind === "grants" && entry.model.kind === "access") {
+      for (const warning of approverWarnings(entry.model, context.merged))
+        warnings.push({ ...warning, path: [...entry.path, ...warning.path] });
+    }
+    if (entry.kind === "operators" && entry.model.signIns.length === 0) {
       warnings.push({
-        path: [...entry.path, "approval", "count"],
-        what: "needs two operators, and there is one operator key",
-        mend: "let a reviewing agent be the second: by: [owner, {agent: NAME}]",
+        path: entry.path,
+        what: "has no sign_in, so nobody can tell which human this is, and calls on behalf of a human are not theirs to approve",
+        mend: "add sign_in: {issuer: NAME, claims: {sub: …}}",
       });
     }
     if (entry.kind === "grants" && entry.model.until !== undefined && context.now >= entry.model.until) {
@@ -48,8 +53,39 @@ export function findWarnings(
   return warnings;
 }
 
-function needsTwoOperators({ approval }: AccessGrant): boolean {
-  return approval !== undefined && approval.by.length === 1 && approval.by[0] === "owner" && approval.count > 1;
+/** Whether there are people enough today; who operates may change at any time. */
+function approverWarnings({ agent, approval }: AccessGrant, merged: Merged): TrustProblem[] {
+  if (approval === undefined) return [];
+  const reviewers = [...merged.operators.values()].filter(({ roles }) => roles.includes("approve"));
+  const warnings: TrustProblem[] = [];
+  const people = new Set<string>();
+  for (const [at, approver] of approval.by.entries()) {
+    const path = approval.by.length === 1 ? ["approval", "by"] : ["approval", "by", at];
+    if (approver === "owner") {
+      const owner = merged.agents.get(agent)?.owner ?? "";
+      // Whoever holds the operator key stands in.
+      people.add("the operator key");
+      for (const operator of reviewers) if (isOwner(operator, owner)) people.add(operator.name);
+    } else if (typeof approver === "object" && "group" in approver) {
+      const members = reviewers.filter(({ groups }) => groups.includes(approver.group));
+      for (const { name } of members) people.add(name);
+      if (members.length === 0) {
+        warnings.push({
+          path,
+          what: `names the group ${approver.group}, and no operator with the role approve is in it`,
+          mend: `write groups: [${approver.group}] at an operator`,
+        });
+      }
+    } else people.add(JSON.stringify(approver));
+  }
+  if (warnings.length === 0 && people.size < approval.count) {
+    warnings.push({
+      path: ["approval", "count"],
+      what: `needs ${approval.count} who decide, and today there are ${people.size}`,
+      mend: "add operators (their email is the agent's owner, or they are in the group), or a reviewing agent: {agent: NAME}",
+    });
+  }
+  return warnings;
 }
 
 /**

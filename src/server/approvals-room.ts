@@ -15,8 +15,8 @@ const DEFAULT_PAGE = 50;
 export function approvalsRoom(approvals: Approvals, trust: () => TrustIndex): Rooms["approvals"] {
   return {
     async list({ status = "pending", before, limit = DEFAULT_PAGE }, { caller }) {
-      const reviewer = caller.kind === "agent" ? caller.agent : undefined;
-      const found = await approvals.list({ status, before, limit, reviewer });
+      const asking = caller.kind === "agent" ? { agent: caller.agent } : undefined;
+      const found = await approvals.list({ status, before, limit, asking });
       const items = found.items.map((one) => factsOf(one, trust()));
       return { items, ...(found.next !== undefined && { next: found.next }) };
     },
@@ -62,8 +62,9 @@ function factsOf(of: StoredApproval, trust: TrustIndex): Omit<ApprovalView, "cal
     action: of.action,
     args_digest: of.content.args,
     needs: of.needs.map(({ agent, grant, by, count }) => ({ agent, grant, by: [...by], count })),
-    decisions: of.decisions.map(({ decider, decision, reason, at }) => ({
+    decisions: of.decisions.map(({ decider, via, decision, reason, at }) => ({
       by: decider,
+      ...(via !== undefined && { via }),
       decision,
       reason,
       at: instantOf(at * 1_000),

@@ -142,12 +142,76 @@ test("an approval is accepted where calls pass us, by somebody who can decide an
   assert.deepEqual(at({ by: "owner" }, "billing"), ["grants.0.approval"]);
   assert.deepEqual(withGrant({ resource: "aws", actions: ["vend"], approval: { by: "owner" } }), ["grants.0.approval"]);
   assert.deepEqual(withGrant({ resource: "ephor", approval: { by: "owner" } }), ["grants.0.approval"]);
-  assert.deepEqual(at({ by: "self" }), ["grants.0.approval.by"]);
-  assert.deepEqual(at({ by: { group: "leads" } }), ["grants.0.approval.by"]);
+  assert.deepEqual(at({ by: { group: "leads" } }), []);
+  assert.deepEqual(at({ by: { group: "leads" }, count: 2 }), []);
   assert.deepEqual(at({ by: { agent: "bot" } }), ["grants.0.approval.by"]);
   assert.deepEqual(at({ by: { agent: "nobody" } }), ["grants.0.approval.by"]);
   assert.deepEqual(at({ by: ["owner", { agent: "nobody" }] }), ["grants.0.approval.by.1"]);
   assert.deepEqual(at({ by: { agent: "other" }, count: 2 }), ["grants.0.approval.count"]);
+});
+
+test("self is for calls on behalf of humans, who can sign in here", () => {
+  const at = (on_behalf_of: unknown, by: unknown = "self", count = 1): readonly string[] =>
+    refused({
+      ...FILE,
+      issuers: { ...ISSUERS, people: { ...ISSUERS.okta, url: "https://people.example", client_id: "0oa1" } },
+      grants: [
+        {
+          agent: "bot",
+          resource: "tickets",
+          actions: ["x"],
+          ...(on_behalf_of !== null && { on_behalf_of }),
+          approval: { by, count },
+        },
+      ],
+    });
+  assert.deepEqual(at({ issuer: "people" }), []);
+  assert.deepEqual(at([{ issuer: "okta" }, { issuer: "people" }]), []);
+  assert.deepEqual(at(null), ["grants.0.approval.by"], "only for itself");
+  assert.deepEqual(at({ agent: "other" }), ["grants.0.approval.by"]);
+  assert.deepEqual(at({ issuer: "okta" }), ["grants.0.approval.by"], "no client_id there");
+  assert.deepEqual(at({ issuer: "nowhere" }), ["grants.0.on_behalf_of"]);
+  assert.deepEqual(at(null, ["owner", "self"]), ["grants.0.approval.by.1"]);
+  assert.deepEqual(at({ issuer: "people" }, "self", 2), ["grants.0.approval.count"]);
+  assert.deepEqual(at({ issuer: "people" }, ["self", { agent: "other" }], 2), []);
+});
+
+test("an approval that too few people can give today is told, and one that enough can give is not", () => {
+  const warn = (approval: object, operators: object = {}): string[] => {
+    const entries = read({
+      issuers: { okta: { ...ISSUERS.okta, client_id: "0oa1" } },
+      operators,
+      agents: AGENTS,
+      resources: RESOURCES,
+      grants: [{ agent: "bot", resource: "tickets", actions: ["x"], approval }],
+    });
+    const trust = index({});
+    const { changes } = planChanges("t", entries, [], "whole");
+    return findWarnings(trust, entries, { merged: merge(trust, entries, changes), changes, now: NOW }).map(({ path }) =>
+      path.join("."),
+    );
+  };
+  const person = (sub: string, more: object = {}): object => ({
+    sign_in: { issuer: "okta", claims: { sub } },
+    ...more,
+  });
+  const leads = { groups: ["leads"] };
+  assert.deepEqual(warn({ by: "owner" }), []);
+  assert.deepEqual(warn({ by: "owner", count: 2 }), ["grants.0.approval.count"]);
+  assert.deepEqual(warn({ by: "owner", count: 2 }, { dana: person("1") }), [], "the owner and the key");
+  assert.deepEqual(warn({ by: { group: "leads" } }), ["grants.0.approval.by"]);
+  assert.deepEqual(warn({ by: { group: "leads" } }, { sam: person("1", leads) }), []);
+  assert.deepEqual(warn({ by: { group: "leads" } }, { sam: person("1", { ...leads, roles: ["read"] }) }), [
+    "grants.0.approval.by",
+  ]);
+  assert.deepEqual(warn({ by: { group: "leads" }, count: 2 }, { sam: person("1", leads) }), [
+    "grants.0.approval.count",
+  ]);
+  assert.deepEqual(
+    warn({ by: { group: "leads" }, count: 2 }, { sam: person("1", leads), ann: person("2", leads) }),
+    [],
+  );
+  assert.deepEqual(warn({ by: "owner" }, { chat: { slack: { team: "T1234", user: "U1234" } } }), ["operators.chat"]);
 });
 
 test("CONTRACT §5 once needs introspection at a verify resource, and nothing where Ephor sees the use", () => {

@@ -67,8 +67,8 @@ function shown(of: ApprovalView): string[] {
     ...facts.flatMap(([word, value]) => (value === undefined ? [] : [`  ${word.padEnd(16)}${printable(value)}`])),
     ...of.needs.map((need) => `  ${"needs".padEnd(16)}${printable(neededBy(need))}`),
     ...of.decisions.map(
-      ({ by, decision, reason, at }) =>
-        `  ${decision.padEnd(16)}${printable(by)} at ${printable(at)}: ${printable(reason)}`,
+      ({ by, via, decision, reason, at }) =>
+        `  ${decision.padEnd(16)}${printable(by)}${via === undefined ? "" : ` by ${printable(via)}`} at ${printable(at)}: ${printable(reason)}`,
     ),
     "  call",
     ...indented(of.call),

@@ -40,4 +40,6 @@ export const deathKeys = {
   jti: (jti: string): string => killKey("jti", jti),
   lease: (id: string): string => killKey("lease", id),
   resource: (name: string): string => killKey("resource", name),
+  /** What an operator decided; no kill names it, their change or removal does. */
+  operator: (name: string): string => `operator:${name}`,
 };

@@ -115,6 +115,20 @@ export class UseDpopNonceError extends OAuthError {
   readonly description = "Use the nonce of the DPoP-Nonce header.";
 }
 
+/** The person must prove once more who they are, more recently than they did (RFC 9470 §3). */
+export class SignInTooOldError extends OAuthError {
+  readonly code = "insufficient_user_authentication";
+  readonly status = 401;
+  readonly description = "Sign in again: this needs a fresh sign-in.";
+  /** Seconds that the sign-in may be old. */
+  readonly maxAgeSeconds: number;
+
+  constructor(detail: RefusalDetail & { maxAgeSeconds: number }, options?: { cause?: unknown }) {
+    super(detail, options);
+    this.maxAgeSeconds = detail.maxAgeSeconds;
+  }
+}
+
 /** A decision by a person or a policy that no other request would change. */
 export class AccessDeniedError extends OAuthError {
   readonly code = "access_denied";

@@ -16,6 +16,9 @@ export function ephorResource(issuerUrl: string): Resource {
   return { kind: "ephor", name: EPHOR_RESOURCE, identifier: ephorIdentifier(issuerUrl), actions: EPHOR_ACTIONS };
 }
 
+/** Whoever holds the operator key: the ledger says `operator:operator`. */
+export const KEY_HOLDER = "operator";
+
 /** Names that users cannot give: each would be mistaken for something of ours. */
 const RESERVED: Readonly<Record<string, readonly string[]>> = {
   // `sub` begins with the issuer's name, and `agent|…`, `resource|…` are ours.
@@ -23,8 +26,8 @@ const RESERVED: Readonly<Record<string, readonly string[]>> = {
   agents: ["operator", "ephor", CANARY],
   resources: [EPHOR_RESOURCE, CANARY],
   grants: [CANARY],
-  // The ledger calls the holder of the operator key `operator:operator`, and the start `operator:start`.
-  operators: ["operator", "start", "ephor", CANARY],
+  // The ledger calls the start `operator:start`.
+  operators: [KEY_HOLDER, "start", "ephor", CANARY],
 };
 
 /** Whether a name is kept for Ephor itself. */

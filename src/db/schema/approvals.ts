@@ -43,14 +43,16 @@ export const approvalDecisions = ephor.table(
   "approval_decisions",
   {
     approval: text().notNull(),
-    /** `operator:<id>`, or an agent's name. */
+    /** `operator:<name>`, `human:<sub>`, or an agent's name. */
     decider: text().notNull(),
+    /** The way in of a person: `console`, `slack` or `teams`; none for a key and a token. */
+    via: text(),
     /** `approve` or `deny`. */
     decision: text().notNull(),
     reason: text().notNull(),
     /** Epoch seconds. */
     at: bigint({ mode: "number" }).notNull(),
-    /** What kills the decider, and the kill epoch at which it decided; none for an operator. */
+    /** What kills the decider, and the kill epoch at which it decided; none for an operator key. */
     killKeys: text().array().notNull(),
     killEpoch: bigint({ mode: "number" }).notNull(),
   },

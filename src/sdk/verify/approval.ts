@@ -39,7 +39,7 @@ export interface VerifiedApproval {
   readonly sub: string;
   /** Agents, oldest first; the last one calls. */
   readonly path: readonly string[];
-  readonly decidedBy: readonly { readonly by: string; readonly at: EpochSeconds }[];
+  readonly decidedBy: readonly { readonly by: string; readonly at: EpochSeconds; readonly via?: string }[];
   readonly claims: VerifiedClaims;
 }
 
@@ -135,7 +135,7 @@ function approvalOf(payload: VerifiedClaims): VerifiedApproval {
     txn: requireString(payload, "txn"),
     sub: requireString(payload, "sub"),
     path: path as string[],
-    decidedBy: decidedBy as { by: string; at: EpochSeconds }[],
+    decidedBy: decidedBy as { by: string; at: EpochSeconds; via?: string }[],
     claims: payload,
   };
 }
