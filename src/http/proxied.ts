@@ -180,9 +180,10 @@ async function write({ deps, req, res }: Exchange, answer: ProxiedAnswer, reques
     res.destroy();
     return 499;
   }
-  if ("bytes" in body) {
-    res.writeHead(status, [...lines, "Content-Length", String(body.bytes.byteLength)]);
-    res.end(body.bytes);
+  if ("text" in body) {
+    res.writeHead(status, [...lines, "Content-Length", String(body.bytes)]);
+    // As text, so that it leaves with its head in one piece.
+    res.end(body.text, "utf8");
     body.ended("whole");
     return status;
   }

@@ -292,7 +292,10 @@ function eventOf(deps: ProxyDeps, order: ProxiedCall, facts: Readonly<Record<str
  * Records a refusal that the gate did not see, once: by decision, by the token's end, or because what was sent cannot be
  * read (INV-29).
  */
-export async function refused(deps: ProxyDeps, order: ProxiedCall, error: unknown): Promise<never> {
+export async function refused(deps: ProxyDeps, order: ProxiedCall, thrown: unknown): Promise<never> {
+  // Who was killed since his token was first seen learns that, and nothing about grants.
+  const isDead = saysNo(thrown) && !(await deps.stillLives(order.holder));
+  const error = isDead ? new InvalidTokenError({ reason: "token_revoked" }) : thrown;
   if (error instanceof Refusal) {
     const { decision, lacking, looked } = error;
     const facts = {
@@ -314,4 +317,11 @@ export async function refused(deps: ProxyDeps, order: ProxiedCall, error: unknow
   if (error instanceof OAuthError && !(error instanceof TemporarilyUnavailableError))
     await deps.recorder.refused(eventOf(deps, order, error.facts), error.reason);
   throw error;
+}
+
+/** Whether it is a no of ours that has nothing to do with the token's own end. */
+function saysNo(error: unknown): boolean {
+  if (error instanceof Refusal || error instanceof LimitedError) return true;
+  const isElse = error instanceof TemporarilyUnavailableError || error instanceof InvalidTokenError;
+  return error instanceof OAuthError && !isElse;
 }

@@ -45,4 +45,6 @@ export interface ProxyDeps {
    * @throws {InvalidTokenError | InvalidDpopProofError} recorded
    */
   readonly holder: (presented: Presented, audience: string) => Promise<Holder>;
+  /** To be asked before anything but the gate says no: a holder's token may have ended since it was first seen. */
+  readonly stillLives: (holder: Holder) => Promise<boolean>;
 }

@@ -41,7 +41,9 @@ export interface ProxiedAnswer {
 
 /** A body from an upstream that is there whole, and may leave for as long as its call may. */
 export interface WholeBody extends Pick<RelayedBody, "mayFlow" | "ended"> {
-  readonly bytes: Uint8Array;
+  readonly text: string;
+  /** Of its UTF-8. */
+  readonly bytes: number;
 }
 
 /** A body that flows from an upstream. */

@@ -1,5 +1,6 @@
 import type { EventValue } from "../audit/event.ts";
 import { InvalidRequestError, InvalidTokenError, TemporarilyUnavailableError } from "../core/oauth/errors.ts";
+import { Cutting, type CutSignal } from "../system/cutting.ts";
 import { EgressError } from "../system/egress-error.ts";
 import type { UpstreamAnswer, UpstreamOrder } from "../system/egress-upstreams.ts";
 import type { CutReason, StreamHandle } from "../authz/streams.ts";
@@ -22,11 +23,11 @@ export interface Flight {
   readonly stream: StreamHandle;
   readonly masking: Masking;
   /** Fires when the call is cut, or its caller is gone. */
-  readonly signal: AbortSignal;
+  readonly signal: CutSignal;
   /** Sends it over HTTP, once. @throws {BadGatewayError | CutError} */
   send(order: Omit<UpstreamOrder, "signal">): Promise<UpstreamAnswer>;
   /** Lets it leave in another way, once. @throws {BadGatewayError | CutError} */
-  leave(by: (signal: AbortSignal) => Promise<UpstreamAnswer>): Promise<UpstreamAnswer>;
+  leave(by: (signal: CutSignal) => Promise<UpstreamAnswer>): Promise<UpstreamAnswer>;
   /** The end; only the first counts. */
   finish(outcome: string, facts?: Readonly<Record<string, EventValue>>): void;
   /** The end, where we failed: nothing of the answer goes on, and the upstream's work ends. Without effect after another end. */
@@ -58,7 +59,7 @@ export async function takeOff(
   at: { call: ProxiedCall; decided: DecidedCall; inject: Rendering | undefined; whenGone: ProxiedRequest["whenGone"] },
 ): Promise<{ flight: Flight; injected: string | undefined }> {
   const { call, decided, inject, whenGone } = at;
-  const cutting = new AbortController();
+  const cutting = new Cutting();
   const stream = deps.streams.open({
     keys: decided.keys,
     epoch: decided.epoch,
@@ -115,12 +116,11 @@ function flightOf(
     decided: DecidedCall;
     stream: StreamHandle;
     masking: Masking;
-    cutting: AbortController;
+    cutting: Cutting;
   },
 ): Flight {
   const { call, decided, stream, masking, cutting } = at;
   const startedMs = deps.clock.monotonicMs();
-  const { signal } = cutting;
   let isOver = false;
   let hasLeft = false;
   let status: number | undefined;
@@ -144,7 +144,7 @@ function flightOf(
     deps.authorizer.withheld(decided.permit);
   }
 
-  async function leave(by: (signal: AbortSignal) => Promise<UpstreamAnswer>): Promise<UpstreamAnswer> {
+  async function leave(by: (signal: CutSignal) => Promise<UpstreamAnswer>): Promise<UpstreamAnswer> {
     // The release: from here on the call and the credential are the upstream's.
     if (!stream.mayFlow() || !decided.permit.spend(deps.clock.monotonicMs())) {
       stay();
@@ -154,11 +154,11 @@ function flightOf(
     }
     hasLeft = true;
     try {
-      const answer = await by(signal);
+      const answer = await by(cutting);
       ({ status } = answer);
       return answer;
     } catch (error) {
-      const { outcome, problem, thrown } = failureOf(error, { stream, signal });
+      const { outcome, problem, thrown } = failureOf(error, { stream, signal: cutting });
       finish(outcome, { problem });
       throw thrown;
     }
@@ -167,7 +167,7 @@ function flightOf(
   return {
     stream,
     masking,
-    signal,
+    signal: cutting,
     finish,
     failed() {
       if (isOver) return;
@@ -176,14 +176,14 @@ function flightOf(
       cutting.abort();
     },
     leave,
-    send: (order) => leave(() => sent(deps, call, { ...order, signal })),
+    send: (order) => leave(() => sent(deps, call, { ...order, signal: cutting })),
   };
 }
 
 /** What became of a call that brought no answer, and what its caller is told. */
 function failureOf(
   error: unknown,
-  { stream, signal }: { stream: StreamHandle; signal: AbortSignal },
+  { stream, signal }: { stream: StreamHandle; signal: CutSignal },
 ): { outcome: string; problem?: string; thrown: Error } {
   if (stream.cut !== undefined)
     return { outcome: cutOutcome(stream.cut), thrown: new CutError("cut", { cause: error }) };
@@ -302,12 +302,14 @@ export async function readWhole(
 const PIECE_BYTES = 64 * 1024;
 
 /** The body of an answer that is there whole. */
-export function wholeBody(flight: Flight, bytes: Uint8Array): WholeBody | RelayedBody {
-  if (bytes.byteLength > PIECE_BYTES) return relayedBody(flight, pieces(bytes));
+export function wholeBody(flight: Flight, text: string): WholeBody | RelayedBody {
+  const bytes = Buffer.byteLength(text, "utf8");
+  if (bytes > PIECE_BYTES) return relayedBody(flight, pieces(Buffer.from(text, "utf8")));
   return {
+    text,
     bytes,
     mayFlow: () => flight.stream.mayFlow(),
-    ended: (how) => flight.finish(...endBy(flight, how, bytes.byteLength)),
+    ended: (how) => flight.finish(...endBy(flight, how, bytes)),
   };
 }
 

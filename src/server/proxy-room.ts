@@ -78,7 +78,8 @@ function proxyRoom(
     toolPins,
     local,
     sessions: createSessions(() => ground.keys.nonceSecret()),
-    holder: (presented, audience) => tokenHolder(sts, live, { presented, audience }),
+    holder: (presented, audience) => tokenHolder(sts, live, { presented, audience, isGateNext: true }),
+    stillLives: async ({ token }) => (await live.isLive(token.claims.jti)).live,
   };
   return {
     http: (request) => httpCall(deps, request),

@@ -143,17 +143,19 @@ export async function tokenStillLives(
  * Whoever holds a token of ours for one of our own endpoints: the token is good, live, of this audience, and proved where
  * it is bound to a key. What it may do there is the endpoint's to decide.
  *
+ * @param at.isGateNext whether whatever is granted goes through the gate, which sees what ended the token; before anything
+ *   else refuses, the token is to be looked at once more
  * @throws {InvalidTokenError | InvalidDpopProofError} recorded
  */
 export async function tokenHolder(
   deps: StsDeps,
   live: LiveTokens,
-  at: { presented: Presented; audience: string },
+  at: { presented: Presented; audience: string; isGateNext?: boolean },
 ): Promise<AgentIdentity & { readonly token: NonNullable<AgentIdentity["token"]> }> {
   await deps.keys.fresh();
   try {
     if (!readBearer(at.presented.authorization)) throw new InvalidTokenError({ reason: "client_missing" });
-    return await byOwnToken(deps, live, at.presented, at.audience);
+    return await byOwnToken(deps, live, at.presented, at);
   } catch (error) {
     return await recordStranger(deps, at.presented, error);
   }
@@ -163,13 +165,13 @@ async function byOwnToken(
   deps: StsDeps,
   live: LiveTokens,
   presented: Presented,
-  audience = `${deps.issuer}/v1`,
+  { audience = `${deps.issuer}/v1`, isGateNext = false }: { audience?: string; isGateNext?: boolean } = {},
 ): Promise<AgentIdentity & { readonly token: NonNullable<AgentIdentity["token"]> }> {
   const given = readBearer(presented.authorization);
   try {
     const claims = await readOwnToken(deps, given?.token ?? "", audience);
     const proof = holderProof(deps, claims, presented, given);
-    const state = await live.state(claims.jti);
+    const state = await (isGateNext ? live.remembered(claims.jti) : live.state(claims.jti));
     if (!state) throw new RefusedToken({ reason: "token_unknown" });
     // Here for what is never decided, such as a scope that is not in it; whoever comes at the same moment loses at the gate.
     if (claims.once === true && (await live.isSpent(claims.jti)))

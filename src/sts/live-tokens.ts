@@ -4,6 +4,7 @@ import { TemporarilyUnavailableError } from "../core/oauth/errors.ts";
 import type { Db } from "../db/database.ts";
 import { createLane } from "../db/lane.ts";
 import type { DatabaseClock } from "../system/clock.ts";
+import { createRecent } from "../system/recent.ts";
 
 /** What the database knows of a token of ours. */
 export interface TokenState {
@@ -20,6 +21,11 @@ export interface TokenState {
 export interface LiveTokens {
   /** @returns undefined for a token that was never recorded, or was swept after its end */
   state(jti: string): Promise<TokenState | undefined>;
+  /**
+   * The same, from memory where it was seen live before: what never changes about a token, for who asks the gate next. The gate
+   * sees what ended it since; whoever is refused for another reason must be looked at by {@link isLive}.
+   */
+  remembered(jti: string): Promise<TokenState | undefined>;
   /** Whether it is live, for who needs no more: introspection. */
   isLive(jti: string): Promise<Liveness>;
   /** Whether a once-only token was used. Asked for such tokens alone: others have nothing to be looked up. */
@@ -37,6 +43,8 @@ export interface Liveness {
 
 /** As long as a permit lives, from when the database was asked. */
 const LAPSES_AFTER_MS = 1_000;
+/** Tokens whose facts are kept: each lives under a minute, and few are used more than some times. */
+const REMEMBERED = 20_000;
 /** Kills may come faster than reads; then whoever asks is told to ask again. */
 const MAX_READS = 5;
 
@@ -86,10 +94,16 @@ export function createLiveTokens(deps: {
     }
     throw new TemporarilyUnavailableError({ reason: "permit_lapsed" });
   });
+  const seen = createRecent<TokenState>(REMEMBERED);
   const stateConnection = db.dedicated("token states");
   const liveConnection = db.dedicated("live tokens");
   return {
     state: (jti) => states.submit(jti),
+    async remembered(jti) {
+      const known = seen.get(jti) ?? (await states.submit(jti));
+      if (known?.live === true) seen.set(jti, known);
+      return known;
+    },
     isLive: (jti) => lives.submit(jti),
     isSpent: async (jti) =>
       (await db.query("select 1 as one from ephor.replay where key = $1", [onceKey(jti)])).length > 0,

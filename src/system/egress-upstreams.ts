@@ -1,5 +1,6 @@
 import { Readable } from "node:stream";
 import { Pool, type Dispatcher } from "undici";
+import type { CutSignal } from "./cutting.ts";
 import { ReceivedBody, type FlowingBody } from "./egress-body.ts";
 import { guardedConnector, resolveBySystem, type ResolveAll } from "./egress-connector.ts";
 import { EgressError } from "./egress-error.ts";
@@ -34,7 +35,7 @@ export interface UpstreamOrder {
   readonly body: string | Uint8Array | AsyncIterable<Uint8Array> | undefined;
   /** The operator allows private and loopback addresses, and for loopback plain `http:`. */
   readonly internal: boolean;
-  readonly signal: AbortSignal;
+  readonly signal: CutSignal;
 }
 
 /** The head of an answer, and its body as it comes. */
@@ -140,7 +141,7 @@ function dispatched(pool: Pool, order: UpstreamOrder, left: () => void): Promise
       else body.end(error);
     };
     const abort = (): void => {
-      const error = new EgressError("aborted", { cause: signal.reason });
+      const error = new EgressError("aborted");
       fail(error);
       sender?.abort(error);
     };

@@ -96,9 +96,8 @@ async function single(at: Answering, head: { headers: HeaderLines; status: numbe
     throw new BadGatewayError(502);
   }
   await settled(watch, flight);
-  const bytes = Buffer.from(said.text, "utf8");
-  const body = wholeBody(flight, bytes);
-  const length: HeaderLines = "bytes" in body ? [] : [["Content-Length", String(bytes.byteLength)]];
+  const body = wholeBody(flight, said.text);
+  const length: HeaderLines = "text" in body ? [] : [["Content-Length", String(Buffer.byteLength(said.text, "utf8"))]];
   return { status: head.status, headers: [...head.headers, ["Content-Type", JSON_TYPE], ...length], body };
 }
 

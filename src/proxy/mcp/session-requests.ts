@@ -1,5 +1,5 @@
 import { rawHeader } from "../forwarded-headers.ts";
-import { InvalidRequestError } from "../../core/oauth/errors.ts";
+import { InvalidRequestError, InvalidTokenError } from "../../core/oauth/errors.ts";
 import type { UpstreamAnswer } from "../../system/egress-upstreams.ts";
 import { decided, refused, type DecidedCall, type ProxiedCall } from "../decided.ts";
 import { BadGatewayError, DeniedError, LimitedError, type ProxiedAnswer, type ProxiedRequest } from "../exchange.ts";
@@ -34,7 +34,9 @@ export function sessionOf(
 export async function isMalformed(deps: McpDeps, call: ProxiedCall, error: unknown): Promise<never> {
   if (!(error instanceof RpcError)) return await refused(deps, call, error);
   const reason = { reason: "malformed_request", rpc: error.code } as const;
-  await refused(deps, call, new InvalidRequestError(reason)).catch(() => {});
+  await refused(deps, call, new InvalidRequestError(reason)).catch((told: unknown) => {
+    if (told instanceof InvalidTokenError) throw told;
+  });
   throw error;
 }
 
@@ -42,6 +44,9 @@ export async function isMalformed(deps: McpDeps, call: ProxiedCall, error: unkno
 export async function sessionEnded(deps: McpDeps, turn: Turn): Promise<ProxiedAnswer> {
   if ("command" in turn.upstream) {
     const session = sessionOf(deps, turn.request, turn.owner);
+    // The gate is not asked here.
+    if (!(await deps.stillLives(turn.holder)))
+      return await refused(deps, blankCall(turn), new InvalidTokenError({ reason: "token_revoked" }));
     if (session !== undefined) deps.local.endSession(session.id);
     return { status: 204, headers: RELAYED, body: new Uint8Array() };
   }

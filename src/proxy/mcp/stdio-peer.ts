@@ -1,3 +1,4 @@
+import type { CutSignal } from "../../system/cutting.ts";
 import { JsonError, readJson } from "../../core/token/json.ts";
 import type { UpstreamAnswer } from "../../system/egress-upstreams.ts";
 import { spliced, type Splice } from "./json-splice.ts";
@@ -22,7 +23,7 @@ export interface PeerOrder {
   readonly message: McpRequest;
   /** Whether notifications may come before the answer, as an event stream. */
   readonly events: boolean;
-  readonly signal: AbortSignal;
+  readonly signal: CutSignal;
   /** Hears the whole answer before its caller does. */
   readonly onAnswer?: (answer: Readonly<Record<string, unknown>>) => void;
 }
@@ -157,7 +158,7 @@ export function createPeer(write: (line: string) => boolean): Peer {
         const forget = (): void => order.signal.removeEventListener("abort", gone);
         const { params, token } = withToken(order.message.params, id);
         pending.set(id, { order, token, answered, failed, forget, stream: undefined });
-        order.signal.addEventListener("abort", gone, { once: true });
+        order.signal.addEventListener("abort", gone);
         if (!write(writeMessage({ ...order.message, id }, params))) drop(talk, id, "not_reading");
       });
     },

@@ -1,5 +1,6 @@
 import { killKey } from "../../core/kill/keys.ts";
 import type { TrustIndex } from "../../core/trust/compiled.ts";
+import type { CutSignal } from "../../system/cutting.ts";
 import { randomToken } from "../../system/random.ts";
 import type { UpstreamAnswer } from "../../system/egress-upstreams.ts";
 import { isRecord, RPC, RpcError, type McpMessage } from "./message.ts";
@@ -41,7 +42,7 @@ export interface LocalOrder {
   readonly hides: (text: string) => boolean;
   readonly keys: readonly string[];
   readonly epoch: number;
-  readonly signal: AbortSignal;
+  readonly signal: CutSignal;
 }
 
 /** MCP servers that Ephor starts, one process for each agent and person at each resource. */
