@@ -19,6 +19,7 @@ export type EventType =
   | "keys.rotate"
   | "keys.rewrap"
   | "audit.read"
+  | "recording.erase"
   | "admin.request"
   | "secret.set"
   | "secret.remove"

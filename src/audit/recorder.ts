@@ -6,17 +6,30 @@ import { createLane } from "../db/lane.ts";
 import type { DatabaseClock } from "../system/clock.ts";
 import { createUlids, type Ulids } from "../system/random.ts";
 import { eventRow, type EventDraft, type EventRow } from "./event.ts";
+import type { Keeping, KeptRow } from "./keeping.ts";
 import { createStream } from "./stream.ts";
 
 /** SQLSTATE of our own: the stream does not stand where we thought (an append of unknown outcome went through). */
 const STREAM_MOVED = "EP001";
 
+const RECORD = "select ephor.record($1, $2, decode($3, 'hex'), $4, $5::jsonb) as r";
+const RECORD_KEEPING = "select ephor.record_keeping($1, $2, decode($3, 'hex'), $4, $5::jsonb, $6::jsonb) as r";
+
+interface Answer {
+  readonly r: { readonly seq: number; readonly hash: string };
+}
+
+interface NotedRow {
+  readonly row: EventRow;
+  readonly kept?: KeptRow;
+}
+
 /** Records what needs no decision of the gate. */
 export interface Recorder {
-  /** A refusal. Resolves with the event's id once it is durable. */
-  refused(draft: EventDraft, reason: Reason): Promise<string>;
-  /** Something that happened and was not a decision of its own. */
-  noted(draft: EventDraft, reason?: Reason): Promise<string>;
+  /** A refusal. Resolves with the event's id once it is durable, and what is kept beside it. */
+  refused(draft: EventDraft, reason: Reason, keeping?: Keeping): Promise<string>;
+  /** Something that happened and was not a decision of its own; likewise. */
+  noted(draft: EventDraft, reason?: Reason, keeping?: Keeping): Promise<string>;
   /** An event for one of the database functions that append it themselves (kill, apply, end of a task). */
   draft(draft: EventDraft, decision: EventRow["decision"], reason?: Reason): EventRow;
   /** Resolves when all that was handed in is durable or has failed. */
@@ -40,15 +53,17 @@ export function createRecorder(deps: {
   const connection = db.dedicated("recorder");
   const stream = createStream(connection, { replica, name: "notes", clock });
 
-  async function send(rows: readonly EventRow[]): Promise<readonly string[]> {
+  async function send(members: readonly NotedRow[]): Promise<readonly string[]> {
+    const rows = members.map(({ row }) => row);
+    const kept = members.flatMap((member) => member.kept ?? []);
     for (let attempt = 0; attempt < 2; attempt++) {
       const at = await stream.position();
       try {
-        const [answer] = await connection.call<{ r: { seq: number; hash: string } }>(
-          "record",
-          "select ephor.record($1, $2, decode($3, 'hex'), $4, $5::jsonb) as r",
-          [at.id, at.seq, at.hash, Math.floor(clock.nowMs()), JSON.stringify(rows)],
-        );
+        const params = [at.id, at.seq, at.hash, Math.floor(clock.nowMs()), JSON.stringify(rows)];
+        const [answer] =
+          kept.length === 0
+            ? await connection.call<Answer>("record", RECORD, params)
+            : await connection.call<Answer>("record_keeping", RECORD_KEEPING, [...params, JSON.stringify(kept)]);
         if (!answer) throw new TemporarilyUnavailableError({ reason: "gate_unknown_outcome" });
         stream.advanced(answer.r.seq, answer.r.hash);
         return rows.map((row) => row.id);
@@ -67,9 +82,11 @@ export function createRecorder(deps: {
     const facts = trustVersion === undefined ? draft.facts : { trust_version: trustVersion(), ...draft.facts };
     return eventRow({ ...draft, facts }, { id: `evt_${ids(atMs)}`, atMs, replica }, { decision, reason });
   };
+  const submit = (row: EventRow, keeping: Keeping | undefined): Promise<string> =>
+    keeping === undefined ? lane.submit({ row }) : keeping(row.id).then((kept) => lane.submit({ row, kept }));
   return {
-    refused: (draft, reason) => lane.submit(make(draft, "refused", reason)),
-    noted: (draft, reason) => lane.submit(make(draft, "noted", reason)),
+    refused: (draft, reason, keeping) => submit(make(draft, "refused", reason), keeping),
+    noted: (draft, reason, keeping) => submit(make(draft, "noted", reason), keeping),
     draft: make,
     idle: () => lane.idle(),
   };

@@ -3,6 +3,7 @@
  * function in the database, and nothing else may make a permit. Plug-ins prove who is asking; what may happen is said here.
  */
 import type { EventDraft } from "../audit/event.ts";
+import type { Keeping } from "../audit/keeping.ts";
 import type { Subject } from "../core/trust/subject.ts";
 import type { PermitAction } from "../core/permit.ts";
 
@@ -116,6 +117,8 @@ export interface Ask {
   readonly newHop?: NewHop;
   readonly newLease?: NewLease;
   readonly leaseRelease?: LeaseRelease;
+  /** What is kept beside the event; durable with it, or nothing is released. */
+  readonly keeping?: Keeping | undefined;
   /** Secrets of the vault that what is released needs: each gets a permit of its own. */
   readonly opens?: readonly string[];
 }

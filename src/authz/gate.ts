@@ -1,4 +1,5 @@
 import { eventRow } from "../audit/event.ts";
+import type { KeptRow } from "../audit/keeping.ts";
 import { createStream } from "../audit/stream.ts";
 import { TemporarilyUnavailableError } from "../core/oauth/errors.ts";
 import type { Db } from "../db/database.ts";
@@ -50,6 +51,8 @@ interface GateAnswer {
 interface GateRow {
   readonly id: string;
   readonly row: Record<string, unknown> & { i: number };
+  /** What is kept beside its event. */
+  readonly kept?: KeptRow;
 }
 
 /** One call in flight, group commit, one stream of the ledger. */
@@ -78,11 +81,12 @@ export function createGate(deps: {
       const at = await stream.position();
       const sentAtMs = clock.monotonicMs();
       try {
-        const [answer] = await connection.call<{ r: GateAnswer }>(
-          "gate",
-          "select ephor.gate($1, $2, decode($3, 'hex'), $4, $5::jsonb) as r",
-          [at.id, at.seq, at.hash, Math.floor(clock.nowMs()), rowsAsJson(rows)],
-        );
+        const params = [at.id, at.seq, at.hash, Math.floor(clock.nowMs()), rowsAsJson(rows)];
+        const kept = keptOf(rows);
+        const [answer] =
+          kept.length === 0
+            ? await connection.call<{ r: GateAnswer }>("gate", GATE, params)
+            : await connection.call<{ r: GateAnswer }>("gate_keeping", GATE_KEEPING, [...params, JSON.stringify(kept)]);
         if (!answer) throw new TemporarilyUnavailableError({ reason: "gate_unknown_outcome" });
         stream.advanced(answer.r.seq, answer.r.hash);
         return rows.map((row, index) => verdict(row, answer.r, index, sentAtMs));
@@ -98,9 +102,21 @@ export function createGate(deps: {
 
   const lane = createLane(send, deps.observe);
   return {
-    submit: (ask) => lane.submit(gateRow(ask, { ids, replica, atMs: Math.floor(clock.nowMs()) })),
+    submit(ask) {
+      const row = gateRow(ask, { ids, replica, atMs: Math.floor(clock.nowMs()) });
+      return ask.keeping === undefined
+        ? lane.submit(row)
+        : ask.keeping(row.id).then((kept) => lane.submit({ ...row, kept }));
+    },
     idle: () => lane.idle(),
   };
+}
+
+const GATE = "select ephor.gate($1, $2, decode($3, 'hex'), $4, $5::jsonb) as r";
+const GATE_KEEPING = "select ephor.gate_keeping($1, $2, decode($3, 'hex'), $4, $5::jsonb, $6::jsonb) as r";
+
+function keptOf(rows: readonly GateRow[]): readonly (KeptRow & { readonly i: number })[] {
+  return rows.flatMap(({ kept }, index) => (kept === undefined ? [] : [{ ...kept, i: index + 1 }]));
 }
 
 /** Numbers the rows of the batch; rows tried once more, alone, are numbered anew. */

@@ -1,6 +1,6 @@
 import { InvalidArgumentError, Option } from "commander";
 import type { Command } from "commander";
-import { jsonOption, type ProgramParts } from "./arguments.ts";
+import { jsonOption, reasonText, type ProgramParts } from "./arguments.ts";
 import type { LedgerFilters } from "./verbs/ledger-filters.ts";
 
 /** Events shown where nothing else is asked. */
@@ -47,19 +47,25 @@ export function addLedgerVerbs(program: Command, { run }: ProgramParts): void {
 function addAudit(program: Command, { run }: Pick<ProgramParts, "run">): void {
   const optionsOf = (
     command: Command,
-  ): LedgerFilters & { json?: boolean; limit: number; format?: string; wouldRefuse?: boolean } =>
-    command.optsWithGlobals();
+  ): LedgerFilters & {
+    json?: boolean;
+    limit: number;
+    format?: string;
+    wouldRefuse?: boolean;
+    arguments?: boolean;
+  } => command.optsWithGlobals();
   const audit = filtered(program.command("audit").description("what happened, newest first"))
     .option("--limit <n>", `events, at most ${MAX_LIMIT}`, readLimit, DEFAULT_LIMIT)
+    .option("--arguments", "also what resources that record kept of their calls; each look is recorded")
     .option("--would-refuse", "calls that flow only because their resource observes, and the grants that they need")
     .addOption(jsonOption())
     .action(async (_: unknown, command: Command) => {
-      const { json, limit, wouldRefuse, ...filters } = optionsOf(command);
+      const { json, limit, wouldRefuse, arguments: withArguments = false, ...filters } = optionsOf(command);
       await run(
         async (context) =>
           wouldRefuse === true
             ? await (await import("./verbs/explain.ts")).wouldRefuse(context, filters)
-            : await (await import("./verbs/ledger.ts")).audit(context, filters, limit),
+            : await (await import("./verbs/ledger.ts")).audit(context, filters, { limit, withArguments }),
         json === true,
       );
     });
@@ -70,6 +76,18 @@ function addAudit(program: Command, { run }: Pick<ProgramParts, "run">): void {
       await run(
         async (context) => await (await import("./verbs/ledger.ts")).exportAudit(context, filters, format),
         json === true,
+      );
+    });
+  audit
+    .command("erase")
+    .description("erase what was kept of a call; the ledger stays as it is, and verifies")
+    .argument("<event>", "the decision of the call, or the event of its outcome for its answer alone")
+    .requiredOption("--reason <text>", "why; it is recorded", reasonText)
+    .addOption(jsonOption())
+    .action(async (event: string, options: { reason: string }, command: Command) => {
+      await run(
+        async (context) => await (await import("./verbs/ledger.ts")).eraseRecording(context, event, options.reason),
+        optionsOf(command).json === true,
       );
     });
   audit

@@ -82,6 +82,15 @@ const SORTS: readonly Sort[] = [
     before: (now) => now - LIMITS.approvalSeconds,
   },
   {
+    // As long as their resources say; what the ledger commits to is gone then.
+    name: "recordings",
+    sql: `with gone as (
+        select event from ephor.recordings where until <= $1 order by until limit ${LIMITS.batchRows} for update skip locked
+      ), deleted as (delete from ephor.recordings r using gone where r.event = gone.event returning 1)
+      select count(*) as count from deleted`,
+    before: (now) => now,
+  },
+  {
     name: "noise",
     sql: `with gone as (
         select minute, reason, source from ephor.noise where minute < $1 order by minute limit ${LIMITS.batchRows} for update skip locked

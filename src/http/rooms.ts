@@ -10,6 +10,7 @@ import type { KeyRotation, Rewrap } from "../api/keys.ts";
 import type { KillOrder, KillPage, KillReceipt, KillsQuery, Restored, RestoreOrder } from "../api/kill.ts";
 import type { LoginView } from "../api/login.ts";
 import type { FeedFrameView } from "../api/revocations.ts";
+import type { RecordingsErased, RecordingView } from "../api/recordings.ts";
 import type { SecretPage, SecretRotated, SecretView } from "../api/secrets.ts";
 import type {
   PollAnswer,
@@ -244,6 +245,13 @@ export interface Rooms {
     /** Lines of NDJSON, each with its line end. */
     export(query: ExportQuery, call: Call): AsyncIterable<string>;
     verify(call: Call): Promise<AuditVerdict>;
+  };
+  /** What resources that record keep of their calls. */
+  readonly recordings: {
+    /** Recorded, whatever is found. */
+    read(event: string, call: Call): Promise<RecordingView | undefined>;
+    /** @returns undefined where nothing was ever kept beside the event, or it went by itself */
+    erase(order: { event: string; reason: string }, call: Call): Promise<RecordingsErased | undefined>;
   };
   readonly keys: {
     /** From memory, public members only; the first one of a database waits for the keys that clouds will look for. */

@@ -19,6 +19,7 @@ import type { Place } from "../tasks/facts.ts";
 import { approvalFor, byApproval, goesWith, throughApproval, type Approved } from "./approved.ts";
 import type { Holder, ProxyDeps } from "./deps.ts";
 import { DeniedError, LimitedError } from "./exchange.ts";
+import { argumentsKept, refusedKept, type CallContent } from "./recording.ts";
 
 /** One call that is to be decided. */
 export interface ProxiedCall {
@@ -37,6 +38,8 @@ export interface ProxiedCall {
   readonly secrets: readonly string[];
   /** The call as an approval is bound to it, made when asked for; absent where nobody knows it before it has flown by. */
   readonly exact?: () => ExactCall;
+  /** Its arguments, for whoever keeps them; absent where it is no call of its own. */
+  readonly content?: () => CallContent;
   /** Hash of the called tool's accepted definition. */
   readonly toolHash?: string | undefined;
   /** Why it is refused although it is granted: its tool is not the one that was accepted. */
@@ -110,7 +113,7 @@ async function throughGate(deps: ProxyDeps, order: ProxiedCall, place: Place): P
   };
   const result = await throughApproval(deps, order, {
     authorize: (found) => deps.authorizer.authorize(() => prepare(found)),
-    tell: (reason, facts) => deps.recorder.refused(eventOf(deps, order, { path: place.node.path, ...facts }), reason),
+    tell: (reason, facts) => recordRefusal(deps, order, { facts: { path: place.node.path, ...facts }, reason }),
   }).catch((error: unknown) => refused(deps, order, error));
   if (result.outcome !== "granted")
     throw new InvalidTokenError({ reason: result.outcome === "continue" ? "internal" : result.outcome });
@@ -245,8 +248,10 @@ function askOf(deps: ProxyDeps, order: ProxiedCall, at: { place: Place; judged: 
   const { holder, secrets } = order;
   const { state } = holder.token;
   const { allowed, action } = at.judged;
+  const kept = argumentsKept(deps, order);
   return {
     action: "call.forward",
+    keeping: kept?.keeping,
     target: order.resource.name,
     actor: holder.agent.name,
     trustVersion: deps.trust().version,
@@ -264,6 +269,7 @@ function askOf(deps: ProxyDeps, order: ProxiedCall, at: { place: Place; judged: 
       grants: allowed.grants.map(({ grant }) => grant),
       would_refuse: allowed.wouldRefuse?.reason ?? order.over,
       considered: toldOf(at.judged.looked),
+      ...kept?.facts,
     }),
   };
 }
@@ -288,6 +294,16 @@ function eventOf(deps: ProxyDeps, order: ProxiedCall, facts: Readonly<Record<str
   };
 }
 
+/** With its arguments, where they are kept. */
+function recordRefusal(
+  deps: ProxyDeps,
+  order: ProxiedCall,
+  { facts, reason }: { facts: Readonly<Record<string, EventValue>>; reason: Reason },
+): Promise<string> {
+  const kept = refusedKept(deps, order);
+  return deps.recorder.refused(eventOf(deps, order, { ...facts, ...kept?.facts }), reason, kept?.keeping);
+}
+
 /**
  * Records a refusal that the gate did not see, once: by decision, by the token's end, or because what was sent cannot be
  * read (INV-29).
@@ -304,7 +320,7 @@ export async function refused(deps: ProxyDeps, order: ProxiedCall, thrown: unkno
       path: looked?.path,
       considered: toldOf(looked),
     };
-    const id = await deps.recorder.refused(eventOf(deps, order, facts), decision.reason);
+    const id = await recordRefusal(deps, order, { facts, reason: decision.reason });
     if (lacking !== undefined) throw new InsufficientScopeError({ reason: "insufficient_scope", scope: lacking });
     const isPinning = decision.reason === "tool_quarantined" || decision.reason === "tool_unknown";
     throw new DeniedError(id, isPinning ? "This tool is not one that was accepted." : "No grant allows this call.");

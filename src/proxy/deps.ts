@@ -17,6 +17,7 @@ import type { Places } from "../tasks/facts.ts";
 import type { Admissions } from "./admission.ts";
 import type { ProxyApprovals } from "./approved.ts";
 import type { Breakers } from "./breakers.ts";
+import type { Envelope } from "../vault/envelope.ts";
 import type { Secrets } from "../vault/secrets.ts";
 
 /** An agent that holds a token of ours for the resource it calls. */
@@ -31,6 +32,8 @@ export interface ProxyDeps {
   readonly recorder: Recorder;
   readonly places: Places;
   readonly secrets: Pick<Secrets, "open">;
+  /** Seals what is kept of calls. */
+  readonly envelope: Pick<Envelope, "seal">;
   readonly approvals: ProxyApprovals;
   readonly attestor: Attestor;
   readonly streams: Streams;

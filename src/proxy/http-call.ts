@@ -11,6 +11,7 @@ import { BadGatewayError, type ProxiedAnswer, type ProxiedRequest } from "./exch
 import { APPROVAL_HEADER } from "./approved.ts";
 import { exactHttp } from "./exact-call.ts";
 import { forwardedHeaders, relayedHeaders, RELAYED, type HeaderLines, rawHeader } from "./forwarded-headers.ts";
+import { bearerOf, type CallContent } from "./recording.ts";
 import { flying, relayed, relayedBody, takeOff, type Flight } from "./relay.ts";
 import { traceOf } from "./trace.ts";
 import { httpUpstreamOf, type HttpResource, type HttpUpstream } from "./upstream.ts";
@@ -39,7 +40,8 @@ export async function httpCall(deps: ProxyDeps, request: ProxiedRequest): Promis
     actions: [],
     args: {},
     call: { kind: "http", method: request.method, path: request.path || "/" },
-    facts: { method: request.method, path: request.path || "/" },
+    // Not `path`: that is the chain.
+    facts: { method: request.method, target: (request.path || "/").slice(0, 512) },
     secrets: upstream.inject?.secrets ?? [],
     traceId: trace.id,
     whenOver: request.whenOver,
@@ -91,11 +93,16 @@ async function readCall(
     injected: upstream.inject ? [upstream.inject.header] : [],
   });
   if (headers === undefined) throw malformed("A header occurs more than once.");
-  const { body, json, over } = await readRequestBody(request, headers["content-type"], bounds);
+  const { body, value, json, over } = await readRequestBody(request, headers["content-type"], bounds);
   const actions = upstream.routes.actionsOf(request.method, segments);
   const isKnown = body === undefined || typeof body === "string";
+  const content = (): CallContent => ({
+    arguments: { query: parameters, ...(value !== undefined && { body: value }) },
+    unread: isKnown ? undefined : (headers["content-type"] ?? "none"),
+    bearer: bearerOf(request),
+  });
   const exact = (): ExactCall => exactHttp({ ...request, headers, body: body as string | undefined });
-  const call = { ...blank, actions, args: { ...parameters, ...json }, over, ...(isKnown && { exact }) };
+  const call = { ...blank, actions, args: { ...parameters, ...json }, over, content, ...(isKnown && { exact }) };
   return { headers, body, call };
 }
 
@@ -127,6 +134,8 @@ async function readRequestBody(
   bounds: BodyBounds,
 ): Promise<{
   body: string | AsyncIterable<Uint8Array> | undefined;
+  /** What was read; undefined: nothing. */
+  value?: unknown;
   json: Readonly<Record<string, unknown>>;
   over?: Reason | undefined;
 }> {
@@ -144,7 +153,7 @@ async function readRequestBody(
     const value = readJson(bytes, { maxDepth: JSON_DEPTH });
     // Written anew: what was decided on is what is sent (INV-18).
     const json = isRecord(value) ? value : { body: value };
-    return { body: JSON.stringify(value), json, over: bounds.over.read(bytes.byteLength) };
+    return { body: JSON.stringify(value), value, json, over: bounds.over.read(bytes.byteLength) };
   } catch (error) {
     if (error instanceof JsonError) throw malformed("The body is no JSON that every parser reads alike.");
     throw error;
@@ -180,10 +189,11 @@ function answered(flight: Flight, answer: UpstreamAnswer, method: string): Proxi
     // Masked in place, so the length stays what it was.
     ...lengthOf(rawHeaders, { status, method }),
   ];
+  const chunks = relayed(flight, body);
   return {
     status: status === 401 || status === 407 ? 502 : status,
     headers: lines,
-    body: relayedBody(flight, relayed(flight, body)),
+    body: relayedBody(flight, flight.tap?.through(chunks, rawHeader(rawHeaders, "content-type")) ?? chunks),
   };
 }
 

@@ -1,4 +1,5 @@
 import type { EventValue } from "../audit/event.ts";
+import type { Keeping } from "../audit/keeping.ts";
 import { InvalidRequestError, InvalidTokenError, TemporarilyUnavailableError } from "../core/oauth/errors.ts";
 import { Cutting, type CutSignal } from "../system/cutting.ts";
 import { EgressError } from "../system/egress-error.ts";
@@ -16,12 +17,15 @@ import {
   type WholeBody,
 } from "./exchange.ts";
 import { createMasking, spellingsOf, type Masking } from "./masking.ts";
+import { answerTap, type AnswerTap } from "./recording.ts";
 import type { Rendering } from "./upstream.ts";
 
 /** A call that is on its way: what may flow back, and where its end is recorded. */
 export interface Flight {
   readonly stream: StreamHandle;
   readonly masking: Masking;
+  /** Looks on where the answer is kept. */
+  readonly tap: AnswerTap | undefined;
   /** Fires when the call is cut, or its caller is gone. */
   readonly signal: CutSignal;
   /** Sends it over HTTP, once. @throws {BadGatewayError | CutError} */
@@ -124,6 +128,7 @@ function flightOf(
   let isOver = false;
   let hasLeft = false;
   let status: number | undefined;
+  const tap = answerTap(deps, call, decided.eventId);
 
   function finish(outcome: string, facts: Readonly<Record<string, EventValue>> = {}): void {
     if (isOver) return;
@@ -134,7 +139,9 @@ function flightOf(
     deps.metrics.proxiedCalls.inc({ resource, outcome });
     deps.metrics.proxiedSeconds.observe({ resource }, ms / 1_000);
     const hid = masking.hasHidden || undefined;
-    note(deps, call, { of: decided.eventId, action: decided.action, outcome, status, ms, hid, ...facts });
+    const kept = tap?.kept();
+    const told = { of: decided.eventId, action: decided.action, outcome, status, ms, hid, ...facts, ...kept?.facts };
+    note(deps, call, told, kept?.keeping);
   }
 
   /** It was granted and goes nowhere. */
@@ -167,6 +174,7 @@ function flightOf(
   return {
     stream,
     masking,
+    tap,
     signal: cutting,
     finish,
     failed() {
@@ -211,21 +219,30 @@ async function sent(deps: ProxyDeps, { resource }: ProxiedCall, order: UpstreamO
 }
 
 /** Records how a call ended. */
-function note(deps: ProxyDeps, call: ProxiedCall, facts: Readonly<Record<string, EventValue>>): void {
+function note(
+  deps: ProxyDeps,
+  call: ProxiedCall,
+  facts: Readonly<Record<string, EventValue>>,
+  keeping: Keeping | undefined,
+): void {
   const { holder, resource, requestId, traceId } = call;
   const { claims, state } = holder.token;
   deps.recorder
-    .noted({
-      type: "call.outcome",
-      agent: holder.agent.name,
-      sub: claims.sub,
-      txn: state.txn,
-      jti: claims.jti,
-      resource: resource.name,
-      requestId,
-      traceId,
-      facts,
-    })
+    .noted(
+      {
+        type: "call.outcome",
+        agent: holder.agent.name,
+        sub: claims.sub,
+        txn: state.txn,
+        jti: claims.jti,
+        resource: resource.name,
+        requestId,
+        traceId,
+        facts,
+      },
+      undefined,
+      keeping,
+    )
     .catch((err: unknown) => deps.log.error("call_outcome_not_recorded", { requestId, err }));
 }
 

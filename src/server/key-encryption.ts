@@ -14,10 +14,17 @@ import { vaultTransitWrapper } from "../vault/kek-vault-transit.ts";
 import { openKek } from "../vault/kek.ts";
 import { type SealedColumn, sealedUnderOthers } from "../vault/rewrap.ts";
 import { SSF_HEADER_COLUMN } from "../revocation/ssf-streams.ts";
+import { RECORDING_COLUMN } from "../proxy/recording.ts";
 import { SECRET_COLUMN } from "../vault/secrets.ts";
 
 /** Everything that lies sealed in the database. */
-export const SEALED_COLUMNS: readonly SealedColumn[] = [KEY_COLUMN, SECRET_COLUMN, HANDLE_COLUMN, SSF_HEADER_COLUMN];
+export const SEALED_COLUMNS: readonly SealedColumn[] = [
+  KEY_COLUMN,
+  SECRET_COLUMN,
+  HANDLE_COLUMN,
+  SSF_HEADER_COLUMN,
+  RECORDING_COLUMN,
+];
 
 /**
  * The key that seals, and those that only open; the latter are never made.

@@ -67,6 +67,7 @@ function proxyRoom(
     recorder,
     places,
     secrets: broker.secrets,
+    envelope: ground.envelope,
     streams: ground.streams,
     upstreams,
     admissions: createAdmissions({ clock, breakers, counts: createCallCounts({ db: ground.db, clock }) }),

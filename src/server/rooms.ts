@@ -25,6 +25,8 @@ import { loginRoom } from "./login-room.ts";
 import { createLedger } from "./ledger.ts";
 import { proxiedRooms } from "./proxy-room.ts";
 import { openSsf } from "./ssf.ts";
+import { createRecordings } from "../proxy/recordings.ts";
+import { recordingsRoom } from "./recordings-room.ts";
 import { registryRooms } from "./registry-rooms.ts";
 import { stsDeps } from "./sts-deps.ts";
 import { taskRooms } from "./task-rooms.ts";
@@ -103,6 +105,7 @@ export async function openRooms(config: Config, ground: Ground): Promise<Rooms> 
     kills: killRooms({ sts: deps, kept, kinds: broker.deps.kinds }),
     registry: registryRooms(registry, recorder),
     ledger,
+    recordings: recordingsRoom(createRecordings({ db, envelope: ground.envelope, clock }), recorder),
     keys: keyRooms({ keys, envelope: ground.envelope, recorder, clock, db }),
     readiness: readinessOf(config, ground, anchoring),
     refusedAtEdge: edgeRefusals(deps),

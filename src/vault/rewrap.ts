@@ -13,6 +13,8 @@ export interface SealedColumn {
   /** Schema and name. */
   readonly table: string;
   readonly column: string;
+  /** Expression of the key-encryption key's id, where the table has it beside the value. */
+  readonly kek?: string;
   /** Expression of the row's key as one text, unique and never changed. */
   readonly id: string;
   /** Expressions of what else `place` and `label` need, by name. */
@@ -121,7 +123,7 @@ export async function sealedUnderOthers(
   for (const column of columns) {
     const rows = await db.query<SealedRow & { count: number }>(
       `select ${selected(column)}, count(*) over () as count from ${column.table}
-       where ${column.column} is not null and coalesce(${column.column}->>'kek', '') <> all($1::text[])
+       where ${column.column} is not null and coalesce(${kekOf(column)}, '') <> all($1::text[])
        order by ${column.id} collate "C" limit 5`,
       [keks],
     );
@@ -139,7 +141,7 @@ async function underOthers(
 ): Promise<(SealedRow & { sealed: unknown })[]> {
   return db.query(
     `select ${selected(column)}, ${column.column} as sealed from ${column.table}
-     where ${column.column}->>'kek' is distinct from $1 and ${column.column} is not null and ${column.id} > $2 collate "C"
+     where ${kekOf(column)} is distinct from $1 and ${column.column} is not null and ${column.id} > $2 collate "C"
      order by ${column.id} collate "C" limit ${BATCH_ROWS}`,
     [kek, after],
   );
@@ -159,10 +161,14 @@ async function replace(db: Db, column: SealedColumn, replacements: readonly Repl
 async function count(db: Db, column: SealedColumn, at: { kek: string; isUnder: boolean }): Promise<number> {
   const [row] = await db.query<{ count: number }>(
     `select count(*) as count from ${column.table}
-     where ${column.column} is not null and (${column.column}->>'kek' is not distinct from $1) = $2`,
+     where ${column.column} is not null and (${kekOf(column)} is not distinct from $1) = $2`,
     [at.kek, at.isUnder],
   );
   return row?.count ?? 0;
+}
+
+function kekOf({ kek, column }: SealedColumn): string {
+  return kek ?? `${column}->>'kek'`;
 }
 
 function selected({ id, facts }: SealedColumn): string {

@@ -61,6 +61,16 @@ export function stubRooms(seen: Seen, overrides: Partial<Rooms> = {}): Rooms {
     updated_at: AT,
     updated_by: "operator",
   };
+  const recording = {
+    event: "evt_1",
+    of: "evt_1",
+    part: "arguments" as const,
+    state: "kept" as const,
+    txn: TXN,
+    resource: "crm",
+    kept_at: AT,
+    until: AT,
+  };
   const tool = { name: "get_ticket", status: "changed", hash: "a".repeat(64), seen_hash: "b".repeat(64) } as const;
   const stream = {
     stream_id: "ssf_1",
@@ -186,6 +196,10 @@ export function stubRooms(seen: Seen, overrides: Partial<Rooms> = {}): Rooms {
         })(),
       ),
       verify: asked("ledger.verify", Promise.resolve({ ok: true, events: 0, streams: [], heads: 0, problems: [] })),
+    },
+    recordings: {
+      read: asked("recordings.read", Promise.resolve(recording)),
+      erase: asked("recordings.erase", Promise.resolve({ erased: ["evt_1"] })),
     },
     keys: {
       jwks: async () => ({ keys: [{ kty: "EC", kid: "token" }] }),

@@ -1,11 +1,14 @@
 import type { AuditEvent, AuditPage, AuditVerdict } from "../../api/audit.ts";
 import type { Chain } from "../../api/chains.ts";
+import type { RecordingsErased, RecordingView } from "../../api/recordings.ts";
 import type { Who } from "../../api/who.ts";
+import { ApiError, ConnectionError } from "../../sdk/client/errors.ts";
 import { chainTree } from "../chain-tree.ts";
 import type { CliContext } from "../context.ts";
 import { CliFailure, EXIT, type ExitCode } from "../exit-code.ts";
 import { shownInstant } from "../moments.ts";
 import { printable, printableJson } from "../printable.ts";
+import { auditLines, isKept, recordingLines } from "./audit-lines.ts";
 import { queryOf, type LedgerFilters } from "./ledger-filters.ts";
 
 /** `ephor chain TXN`: a task with all its agents and tokens. */
@@ -62,33 +65,61 @@ function endOf(at: number, because: string | undefined): string {
   return because === undefined ? shownInstant(at) : `${shownInstant(at)}, ${because.replaceAll("_", " ")}`;
 }
 
-/** `ephor audit`: events, newest first. */
-export async function audit(context: CliContext, filters: LedgerFilters, limit: number): Promise<ExitCode> {
+/** `ephor audit`: events, newest first. @param withArguments also what was kept of calls; each look is recorded */
+export async function audit(
+  context: CliContext,
+  filters: LedgerFilters,
+  { limit, withArguments }: { limit: number; withArguments: boolean },
+): Promise<ExitCode> {
   const page = await context.api.get<AuditPage>("/v1/audit", { ...queryOf(filters), limit });
-  if (context.isJson) context.printJson(page);
-  else context.print(...page.events.map(shownEvent));
+  if (context.isJson) {
+    const recordings = withArguments ? { recordings: await recordingsOf(context, page.events) } : {};
+    context.printJson({ ...page, ...recordings });
+  } else {
+    for (const { text, events } of auditLines(page.events)) {
+      context.print(text);
+      for (const event of withArguments ? events.filter(isKept) : [])
+        context.print(...recordingLines(partOf(event), await recordingOf(context, event)));
+    }
+  }
   if (page.next !== undefined) context.say(`older ones: --until, or a larger --limit (now ${limit})`);
   return EXIT.done;
 }
 
-function shownEvent(event: AuditEvent): string {
-  const facts: [string, string | undefined][] = [
-    ["agent", event.agent],
-    ["sub", event.sub],
-    ["resource", event.resource],
-    ["txn", event.txn],
-    ["jti", event.jti],
-    ["trace", event.trace_id],
-  ];
-  const decision = event.reason === undefined ? event.decision : `${event.decision} (${event.reason})`;
-  return [
-    event.at,
-    event.type,
-    decision,
-    ...facts.flatMap(([word, value]) => (value === undefined ? [] : [`${word}=${value}`])),
-  ]
-    .map(printable)
-    .join("  ");
+async function recordingsOf(context: CliContext, events: readonly AuditEvent[]): Promise<RecordingView[]> {
+  const found: RecordingView[] = [];
+  for (const event of events.filter(isKept)) {
+    const one = await recordingOf(context, event);
+    if (one !== undefined) found.push(one);
+  }
+  return found;
+}
+
+/** Undefined for one that went by its age. */
+async function recordingOf({ api }: CliContext, { id }: AuditEvent): Promise<RecordingView | undefined> {
+  try {
+    return await api.get<RecordingView>(`/v1/audit/${encodeURIComponent(id)}/recording`);
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 404) return undefined;
+    throw error;
+  }
+}
+
+function partOf({ type }: AuditEvent): string {
+  return type === "call.outcome" ? "answer" : "arguments";
+}
+
+/** `ephor audit erase EVENT`: what was kept of a call goes; that it went stays. */
+export async function eraseRecording(context: CliContext, id: string, reason: string): Promise<ExitCode> {
+  const { erased } = await context.api.delete<Partial<RecordingsErased>>(
+    `/v1/audit/recordings/${encodeURIComponent(id)}`,
+    { reason },
+  );
+  if (!Array.isArray(erased)) throw new ConnectionError("not_ephor");
+  if (context.isJson) context.printJson({ erased });
+  else if (erased.length === 0) context.print(`it was erased before: ${printable(id)}`);
+  else context.print(...erased.map((event) => `erased: ${printable(event)}`));
+  return EXIT.done;
 }
 
 /** `ephor audit export`: every event as a line of JSON, oldest first, as it comes. */

@@ -5,6 +5,7 @@ import { TRUST_LIMITS } from "./limits.ts";
 import type { Mode, Resource } from "./model.ts";
 import { credentialIdentifier, httpIdentifier, mcpIdentifier } from "./identifiers.ts";
 import { checkMcpSettings, commandValue, injectValue, mcpInjectValue } from "./inject-schema.ts";
+import { recordValue } from "./record-schema.ts";
 import { dateSeconds, dateValue, isLoopbackUrl, nameValue, urlValue } from "./values.ts";
 
 /** A declared or granted action, spelled as in scopes (CONTRACT §8); `*` is not one. */
@@ -82,6 +83,7 @@ const FIELDS = {
       forward: forwardValue.optional(),
       internal: z.boolean().optional(),
       limits: mcpLimitsValue.optional(),
+      record: recordValue.optional(),
       mode: modeValue.optional(),
     })
     .superRefine((wire, context) =>
@@ -96,6 +98,7 @@ const FIELDS = {
     forward: forwardValue.optional(),
     internal: z.boolean().optional(),
     limits: httpLimitsValue.optional(),
+    record: recordValue.optional(),
     mode: modeValue.optional(),
   }),
   credential: z.strictObject({

@@ -8,6 +8,7 @@ import { killRoutes } from "./kill.ts";
 import { ledgerRoutes } from "./ledger.ts";
 import { loginRoutes } from "./login.ts";
 import { metadataRoutes } from "./metadata.ts";
+import { recordingRoutes } from "./recordings.ts";
 import { revocationRoutes } from "./revocations.ts";
 import { ssfRoutes } from "./ssf.ts";
 import { signalRoutes } from "./signals.ts";
@@ -29,6 +30,7 @@ export const routes: readonly Route[] = [
   ...ssfRoutes,
   ...signalRoutes,
   ...ledgerRoutes,
+  ...recordingRoutes,
   ...trustRoutes,
   ...toolRoutes,
   ...keyRoutes,

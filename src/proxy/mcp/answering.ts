@@ -96,6 +96,7 @@ async function single(at: Answering, head: { headers: HeaderLines; status: numbe
     throw new BadGatewayError(502);
   }
   await settled(watch, flight);
+  flight.tap?.message(said.text);
   const body = wholeBody(flight, said.text);
   const length: HeaderLines = "text" in body ? [] : [["Content-Length", String(Buffer.byteLength(said.text, "utf8"))]];
   return { status: head.status, headers: [...head.headers, ["Content-Type", JSON_TYPE], ...length], body };
@@ -149,6 +150,7 @@ async function* judgedEvents(
       const read = readUpstreamMessage(event.data, by);
       if (read.kind === "other") continue;
       await settled(watch, flight);
+      if (read.kind === "answer") flight.tap?.message(read.text);
       yield encoder.encode(writeEvent(read.text, head));
       // Nothing comes after the answer.
       if (read.kind === "answer") return;

@@ -13,6 +13,7 @@ import {
   type ProxiedRequest,
 } from "../exchange.ts";
 import { forwardedHeaders, type HeaderLines } from "../forwarded-headers.ts";
+import { bearerOf } from "../recording.ts";
 import { flying, takeOff, type Flight } from "../relay.ts";
 import { traceOf } from "../trace.ts";
 import { mcpUpstreamOf } from "../upstream.ts";
@@ -130,6 +131,9 @@ async function readOrder(deps: McpDeps, turn: Turn): Promise<Order | { readonly 
       over: bounds.over.read(bytes.byteLength),
       isAside: message.kind === "notification",
       exact: () => exactMcp(message, kept),
+      ...(asked.kind === "granted" && {
+        content: () => ({ arguments: exactMcp(message, kept).args, bearer: bearerOf(request) }),
+      }),
       facts: { method: message.method, ...(asked.kind === "granted" ? factsOf(asked.call) : {}) },
     };
     return { message, spoken, session, opened, call, headers: { ...kept, ...trace.headers } };

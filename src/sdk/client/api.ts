@@ -10,8 +10,8 @@ export interface ApiClient {
   get<T extends object>(path: string, query?: Query): Promise<T>;
   put<T extends object>(path: string, json: unknown): Promise<T>;
   post<T extends object>(path: string, json: unknown): Promise<T>;
-  /** Whatever the answer says beyond its status is not read. */
-  delete(path: string): Promise<void>;
+  /** An answer without a body is an empty object. */
+  delete<T extends object>(path: string, query?: Query): Promise<T>;
   /** Lines of NDJSON as they come. */
   lines(path: string, query?: Query): AsyncGenerator<string>;
   /** Without credentials, whatever the status: health checks and metadata. */
@@ -42,8 +42,15 @@ export function createApiClient({ url, bearer }: ApiOptions): ApiClient {
     get: (path, query) => call({ method: "GET", path, ...(query === undefined ? {} : { query }) }),
     put: (path, json) => call({ method: "PUT", path, json }),
     post: (path, json) => call({ method: "POST", path, json }),
-    async delete(path) {
-      await callJson(url, { method: "DELETE", path, headers: authorized() });
+    async delete<T extends object>(path: string, query?: Query) {
+      const request = {
+        method: "DELETE" as const,
+        path,
+        headers: authorized(),
+        ...(query === undefined ? {} : { query }),
+      };
+      const { json } = await callJson(url, request);
+      return (isRecord(json) ? json : {}) as T;
     },
     lines: (path, query) =>
       callLines(url, {
