@@ -4,6 +4,7 @@
  *   npm run bench                       five rounds of five seconds a side and case
  *   npm run bench -- --quick            two rounds of two seconds
  *   npm run bench -- --case crowd       the same work with and without a million agents and 100,000 kills
+ *   npm run bench -- --case proxy --case proxy-moderate --case proxy-nginx --case streams
  *   npm run bench -- --rounds 9 --seconds 10 --connections 32 --case introspection --json
  *   npm run bench -- --profile DIR      the server writes a CPU profile to DIR; numbers are then worse
  */
@@ -15,6 +16,8 @@ import { parseArgs } from "node:util";
 import { cpuMicroseconds, machineMicroseconds, pinOurselves, postgresProcesses, type Cores } from "./cores.ts";
 import { crowdSubjects, residentMb } from "./crowd.ts";
 import { buildEphor, startEphor, type Ephor } from "./ephor.ts";
+import { hasNginx, startNginx } from "./nginx.ts";
+import { holdStreams } from "./streams.ts";
 import { askProcess, startProcess, type Started } from "./processes.ts";
 import { printReport, type CaseResult, type Measured } from "./report.ts";
 import {
@@ -30,6 +33,7 @@ import {
   type Peer,
   vending,
   type Side,
+  type Workshop,
 } from "./sides.ts";
 import { benchKey, type BenchKey } from "./tokens.ts";
 
@@ -45,6 +49,8 @@ interface Case {
   readonly name: string;
   readonly title: string;
   readonly aim?: number;
+  /** In place of those of all cases. */
+  readonly connections?: number;
   readonly ephor: Side;
   readonly peer: Side;
 }
@@ -54,18 +60,24 @@ interface Bench {
   readonly peer: Peer;
   /** Another Ephor, with a crowd; where its case is wanted. */
   readonly crowded: Ephor | undefined;
-  /** A proxy that only relays, where its case is wanted. */
-  readonly bare: (Started & { readonly url: string }) | undefined;
+  /** Proxies that only relay, where their cases are wanted. */
+  readonly bare: Relay | undefined;
+  readonly nginx: Relay | undefined;
   readonly cores: Cores;
   readonly settings: Settings;
 }
+
+type Relay = Started & { readonly url: string };
 
 /** Asked before this process is put on one core, for it would say one from then on. */
 const MACHINE_CORES = availableParallelism();
 
 /** What the case of that name has in its database. */
 const CROWD_CASE = "crowd";
-const PROXY_CASE = "proxy";
+const PROXY_CASES = { crowded: "proxy", moderate: "proxy-moderate", nginx: "proxy-nginx", streams: "streams" };
+/** Callers that wait for one answer before they ask again: the server is far from busy. */
+const MODERATE = 4;
+const STREAMS = 500;
 const CROWD = { agents: 1_000_000, kills: 100_000 };
 
 /** More than either side has ever done in a second, for the first round; later ones know better. */
@@ -103,18 +115,19 @@ async function main(): Promise<number> {
   say(`Building Ephor; ${cores.words}.`);
   buildEphor();
   const keys = { rsa: benchKey("RS256"), ec: benchKey("ES256"), peer: benchKey("ES256"), client: benchKey("ES256") };
-  const [ephorPort, peerPort, crowdedPort, upstreamPort, barePort] = await freePorts();
+  const [ephorPort, peerPort, crowdedPort, upstreamPort, barePort, nginxPort] = await freePorts();
   for (const name of ["vend", "plain"]) await mkdir(join(folder, name));
   const node = values.profile === undefined ? [] : ["--cpu-prof", `--cpu-prof-dir=${values.profile}`];
   const all = { cores, keys: [keys.rsa, keys.ec], node };
   const upstream = `http://127.0.0.1:${upstreamPort}`;
-  const mcp = isWanted(PROXY_CASE) ? `${upstream}/mcp` : undefined;
+  const mcp = Object.values(PROXY_CASES).some(isWanted) ? `${upstream}/mcp` : undefined;
   const ephor = await startEphor({ ...all, port: ephorPort, folder: join(folder, "ephor"), mcp });
   const beside: Started[] = [];
   let crowded: Ephor | undefined;
   try {
     crowded = isWanted(CROWD_CASE) ? await startCrowded({ ...all, port: crowdedPort, folder }, ephor) : undefined;
     let bare: Bench["bare"];
+    let nginx: Bench["nginx"];
     if (mcp !== undefined) {
       const order = { kind: "upstream", port: upstreamPort };
       // Beside the load generator: it costs both sides the same.
@@ -123,6 +136,11 @@ async function main(): Promise<number> {
       const started = await startProcess("./proxy-processes.mjs", { run: cores.server, order: relay });
       beside.push(started);
       bare = { ...started, url: `http://127.0.0.1:${barePort}` };
+      if (hasNginx() && isWanted(PROXY_CASES.nginx)) {
+        const other = await startNginx({ port: nginxPort, upstream, folder, cores });
+        beside.push(other);
+        nginx = { ...other, url: `http://127.0.0.1:${nginxPort}` };
+      }
     }
     const peerProcess = await startProcess("./peer-process.mjs", {
       run: cores.server,
@@ -130,10 +148,11 @@ async function main(): Promise<number> {
     });
     try {
       const peer: Peer = { issuer: `http://127.0.0.1:${peerPort}`, clientKey: keys.client, process: peerProcess };
-      const bench: Bench = { ephor, peer, crowded, bare, cores, settings };
+      const bench: Bench = { ephor, peer, crowded, bare, nginx, cores, settings };
       const results: CaseResult[] = [];
       for (const one of casesOf(bench, keys, folder)) results.push(await runCase(bench, one));
-      printReport(results, { settings, cores, json: values.json });
+      if (results.length > 0) printReport(results, { settings, cores, json: values.json });
+      if (isWanted(PROXY_CASES.streams)) await tellStreams(bench, keys.ec, { folder, run: cores.both });
       return results.every((result) => result.failures === 0) ? 0 : 1;
     } finally {
       await peerProcess.stop();
@@ -156,7 +175,7 @@ async function startCrowded(o: Parameters<typeof startEphor>[0], plain: Ephor): 
 }
 
 function casesOf(
-  { ephor, peer, crowded, bare, cores }: Bench,
+  { ephor, peer, crowded, bare, nginx, cores }: Bench,
   keys: { rsa: BenchKey; ec: BenchKey },
   folder: string,
 ): Case[] {
@@ -187,13 +206,20 @@ function casesOf(
       peer: exchange(ephor, keys.rsa, { ...at, folder: join(folder, "vend") }),
     },
   ];
-  if (bare !== undefined)
+  const proxied = { ephor: proxiedCall(ephor, keys.ec, at) };
+  if (bare !== undefined) {
+    const title = "MCP call through the proxy (peer: a bare reverse proxy)";
+    const relay = bareProxy("bare", bare.url, at);
+    all.push({ ...proxied, name: PROXY_CASES.crowded, title, aim: 0.5, peer: relay });
+    const calm = `the same, ${MODERATE} connections`;
+    all.push({ ...proxied, name: PROXY_CASES.moderate, title: calm, peer: relay, connections: MODERATE });
+  }
+  if (nginx !== undefined)
     all.push({
-      name: PROXY_CASE,
-      title: "MCP call through the proxy (peer: a bare reverse proxy)",
-      aim: 0.5,
-      ephor: proxiedCall(ephor, keys.ec, at),
-      peer: bareProxy(bare.url, at),
+      ...proxied,
+      name: PROXY_CASES.nginx,
+      title: "MCP call through the proxy (peer: nginx)",
+      peer: bareProxy("nginx", nginx.url, at),
     });
   if (crowded !== undefined)
     all.push({
@@ -219,6 +245,7 @@ async function runCase(bench: Bench, one: Case): Promise<CaseResult> {
     const measured = await runRound(bench, one[who], {
       seconds,
       count: Math.ceil(rates[who] * seconds * RESERVE),
+      connections: one.connections ?? settings.connections,
     });
     rates[who] = rates[who] === FIRST_GUESS_PER_SECOND ? measured.perSecond : Math.max(rates[who], measured.perSecond);
     return measured;
@@ -254,10 +281,15 @@ interface LoadAnswer {
   readonly last?: string;
 }
 
-async function runRound(bench: Bench, side: Side, o: { seconds: number; count: number }): Promise<Measured> {
+async function runRound(
+  bench: Bench,
+  side: Side,
+  o: { seconds: number; count: number; connections: number },
+): Promise<Measured> {
   const round = await side.prepare(o.count);
-  const measured = { ephor: bench.ephor, crowded: bench.crowded, bare: undefined, peer: undefined }[side.server];
-  const server = measured?.pid ?? (side.server === "bare" ? bench.bare?.pid : undefined) ?? bench.peer.process.pid;
+  const { ephor, crowded, bare, nginx, peer } = bench;
+  const measured = side.server === "ephor" ? ephor : side.server === "crowded" ? crowded : undefined;
+  const server = measured?.pid ?? { bare, nginx, peer: peer.process, ephor, crowded }[side.server]?.pid ?? 0;
   const database = measured === undefined ? [] : postgresProcesses(measured.postmaster);
   const before = {
     server: cpuMicroseconds([server]),
@@ -267,7 +299,7 @@ async function runRound(bench: Bench, side: Side, o: { seconds: number; count: n
   };
   const load = await askProcess<LoadAnswer>("./load-process.mjs", {
     run: [],
-    order: { ...round, connections: bench.settings.connections, seconds: o.seconds },
+    order: { ...round, connections: o.connections, seconds: o.seconds },
   });
   const used = {
     server: cpuMicroseconds([server]) - before.server,
@@ -289,8 +321,18 @@ async function runRound(bench: Bench, side: Side, o: { seconds: number; count: n
   };
 }
 
-async function freePorts(): Promise<readonly [number, number, number, number, number]> {
-  const servers = Array.from({ length: 5 }, () => createServer());
+/** Event streams side by side, and the memory that they take. */
+async function tellStreams({ ephor }: Bench, key: BenchKey, at: Workshop): Promise<void> {
+  const round = await proxiedCall(ephor, key, { ...at, folder: at.folder }).prepare(1);
+  const { streams, beforeMb, peakMb, events, whole } = await holdStreams(ephor.pid, round, STREAMS);
+  const memory = `${peakMb} MB of memory at most, ${beforeMb} before`;
+  console.log(
+    `\n${streams} event streams at once, 4 events a second each: ${memory}; ${events} events, ${whole} whole.`,
+  );
+}
+
+async function freePorts(): Promise<readonly [number, number, number, number, number, number]> {
+  const servers = Array.from({ length: 6 }, () => createServer());
   const ports = await Promise.all(
     servers.map(async (server) => {
       await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
@@ -298,8 +340,8 @@ async function freePorts(): Promise<readonly [number, number, number, number, nu
     }),
   );
   await Promise.all(servers.map((server) => new Promise((done) => server.close(done))));
-  const [a = 0, b = 0, c = 0, d = 0, e = 0] = ports;
-  return [a, b, c, d, e];
+  const [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0] = ports;
+  return [a, b, c, d, e, f];
 }
 
 function say(text: string): void {

@@ -27,12 +27,31 @@ function answer(req, res) {
   const chunks = [];
   req.on("data", (chunk) => chunks.push(chunk));
   req.on("end", () => {
-    const { id, method } = JSON.parse(Buffer.concat(chunks).toString("utf8"));
+    const { id, method, params } = JSON.parse(Buffer.concat(chunks).toString("utf8"));
     if (id === undefined) return res.writeHead(202).end();
+    const { seconds } = params?.arguments ?? {};
+    if (method === "tools/call" && seconds !== undefined) return stream(res, id, seconds);
     const result = RESULTS[method];
     const body = JSON.stringify({ jsonrpc: "2.0", id, result });
     res.writeHead(200, { "content-type": "application/json", "content-length": Buffer.byteLength(body) });
     res.end(body);
+  });
+}
+
+/** An event each quarter of a second, and then the answer. */
+function stream(res, id, seconds) {
+  res.writeHead(200, { "content-type": "text/event-stream" });
+  const say = (message) => res.write(`data: ${JSON.stringify({ jsonrpc: "2.0", ...message })}\n\n`);
+  const note = { method: "notifications/message", params: { level: "info", data: TEXT.slice(0, 100) } };
+  const timer = setInterval(() => say(note), 250);
+  const end = setTimeout(() => {
+    clearInterval(timer);
+    say({ id, result: RESULTS["tools/call"] });
+    res.end();
+  }, seconds * 1_000);
+  res.once("close", () => {
+    clearInterval(timer);
+    clearTimeout(end);
   });
 }
 

@@ -27,7 +27,7 @@ export interface Round {
 /** One server in one case. */
 export interface Side {
   /** Whose process is measured. */
-  readonly server: "ephor" | "peer" | "crowded" | "bare";
+  readonly server: "ephor" | "peer" | "crowded" | "bare" | "nginx";
   /** @param count how many requests the round may need */
   prepare(count: number): Promise<Round>;
   /** Told how many were sent. */
@@ -162,13 +162,13 @@ export function proxiedCall(ephor: Ephor, key: BenchKey, at: Workshop): Side {
 }
 
 /** The same call through a proxy that does nothing but relay. */
-export function bareProxy(url: string, at: Workshop): Side {
+export function bareProxy(server: "bare" | "nginx", url: string, at: Workshop): Side {
   return {
-    server: "bare",
+    server,
     prepare: async () => ({
       url: `${url}/mcp`,
       headers: MCP_HEADERS,
-      bodies: await fixedPool("bare", [TOOL_CALL], at.folder),
+      bodies: await fixedPool(server, [TOOL_CALL], at.folder),
       repeat: true,
     }),
     sent: async () => {},
