@@ -18,6 +18,23 @@ export async function discoverJwksUri(
   issuer: Issuer & { readonly url: string },
   wellKnown: WellKnown,
 ): Promise<string> {
+  const { jwks_uri: jwksUri } = await fetchDiscovery(egress, issuer, wellKnown);
+  // Which addresses http: may lead to is the egress guard's rule; any other scheme ends here.
+  if (typeof jwksUri !== "string" || !/^https?:\/\//.test(jwksUri)) throw new IssuerDocumentError("jwks_uri");
+  if (jwksUri.startsWith("http:") && !issuer.internal) throw new IssuerDocumentError("jwks_uri");
+  return jwksUri;
+}
+
+/**
+ * An issuer's metadata document, whose `issuer` is the configured one byte for byte.
+ *
+ * @throws {IssuerDocumentError} also with `issuer_mismatch`
+ */
+export async function fetchDiscovery(
+  egress: Egress,
+  issuer: Issuer & { readonly url: string },
+  wellKnown: WellKnown,
+): Promise<Readonly<Record<string, unknown>>> {
   const url = wellKnown === "ssf-configuration" ? ssfUrl(issuer.url) : discoveryUrl(issuer.url);
   const { members } = await fetchIssuerDocument(egress, url, {
     issuer,
@@ -26,11 +43,7 @@ export async function discoverJwksUri(
     accept: "application/json",
   });
   if (members["issuer"] !== issuer.url) throw new IssuerDocumentError("issuer_mismatch");
-  const jwksUri = members["jwks_uri"];
-  // Which addresses http: may lead to is the egress guard's rule; any other scheme ends here.
-  if (typeof jwksUri !== "string" || !/^https?:\/\//.test(jwksUri)) throw new IssuerDocumentError("jwks_uri");
-  if (jwksUri.startsWith("http:") && !issuer.internal) throw new IssuerDocumentError("jwks_uri");
-  return jwksUri;
+  return members;
 }
 
 /** OpenID Connect Discovery 1.0 §4.1: a terminating slash of the issuer is removed first. */

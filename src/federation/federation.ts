@@ -4,18 +4,20 @@
  * (what works once is the gate's matter) and knows no kill. `sts`, `operators` and the composition root may call it.
  */
 import type { TrustIndex } from "../core/trust/compiled.ts";
-import type { Agent } from "../core/trust/model.ts";
+import type { Agent, Issuer } from "../core/trust/model.ts";
 import type { DatabaseClock } from "../system/clock.ts";
 import type { Egress } from "../system/egress.ts";
 import type { Log } from "../system/log.ts";
 import type { Metrics } from "../system/metrics.ts";
 import { createClientAssertionCheck, type VerifiedClientAssertion } from "./client-assertion.ts";
+import { verifyIdToken, type ExpectedIdToken, type VerifiedIdToken } from "./id-token.ts";
 import { verifyIdJag, type VerifiedIdJag } from "./id-jag.ts";
 import { createJwksCache } from "./jwks-cache.ts";
 import type { KeyState } from "./key-entry.ts";
 import { LIMITS } from "./limits.ts";
 import { matchAgent } from "./match.ts";
 import { createSecurityEventCheck, type SecurityEventCheck } from "./security-event.ts";
+import { createSignInEndpoints, type SignInEndpoints } from "./sign-in-endpoints.ts";
 import { createSignatureMemo } from "./signature-memo.ts";
 import { createSignatureCheck } from "./signature.ts";
 import { verifyOutsideToken, type VerifiedToken, type VerifyDeps, type VerifyOptions } from "./verify.ts";
@@ -47,6 +49,14 @@ export interface Federation {
   verifyPrivateKeyJwt(token: string, options?: { clientId?: string | undefined }): Promise<VerifiedClientAssertion>;
   /** @throws {RefusedToken} see `verifyIdJag` in id-jag.ts */
   verifyIdJag(token: string, agentName: string): Promise<VerifiedIdJag>;
+  /** @throws {RefusedToken} see `verifyIdToken` in id-token.ts */
+  verifyIdToken(token: string, expected: ExpectedIdToken): Promise<VerifiedIdToken>;
+  /**
+   * Where humans of an issuer sign in.
+   *
+   * @throws {RefusedToken} `token_issuer_unreachable`
+   */
+  signInEndpoints(issuer: Issuer): Promise<SignInEndpoints>;
   /** @throws {RefusedToken} see `createSecurityEventCheck` */
   readonly verifySecurityEvent: SecurityEventCheck;
   /** Fetches the issuer's keys unless they are fresh; undefined for an unknown name. Never throws for the issuer's failure. */
@@ -73,6 +83,8 @@ export function createFederation(deps: FederationDeps): Federation {
     verify: (token, options) => verifyOutsideToken(verifying, token, options),
     matchAgent: (verified, clientId) => matchAgent(trust(), verified, { clientId, now: clock.now() }),
     verifyPrivateKeyJwt: async (token, options) => checkClientAssertion(token, options),
+    verifyIdToken: (token, expected) => verifyIdToken(verifying, token, expected),
+    signInEndpoints: createSignInEndpoints(deps),
     verifyIdJag: (token, agentName) => verifyIdJag(verifying, token, agentName),
     async warm(issuerName) {
       const issuer = trust().issuerByName(issuerName);

@@ -5,9 +5,10 @@ import { EgressError, type EgressFailure } from "../system/egress-error.ts";
 
 /**
  * Why an issuer's documents brought no keys: what {@link EgressError} says, or `status` (not 200), `json` (not strict JSON, or
- * not an object), `issuer_mismatch`, `jwks_uri` (missing or not https), `keys` (no key set, or too many keys).
+ * not an object), `issuer_mismatch`, `jwks_uri` (missing or not https), `keys` (no key set, or too many keys),
+ * `endpoint` (one for signing in is missing or not https).
  */
-export type IssuerProblem = EgressFailure | "status" | "json" | "issuer_mismatch" | "jwks_uri" | "keys";
+export type IssuerProblem = EgressFailure | "status" | "json" | "issuer_mismatch" | "jwks_uri" | "keys" | "endpoint";
 
 /** An issuer's document could not be had or is not to be trusted. Quotes nothing of it. */
 export class IssuerDocumentError extends Error {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import type { TestContext } from "node:test";
 import type { Reason } from "../../src/core/oauth/reasons.ts";
 import { RefusedToken } from "../../src/core/token/refused.ts";
-import { createTrustIndex } from "../../src/core/trust/compiled.ts";
+import { createTrustIndex, type TrustIndex } from "../../src/core/trust/compiled.ts";
 import type { Agent, Issuer, TrustKind, TrustRule } from "../../src/core/trust/model.ts";
 import { createFederation, type Federation } from "../../src/federation/federation.ts";
 import { createDatabaseClock } from "../../src/system/clock.ts";
@@ -15,6 +15,7 @@ export const OUR_ISSUER = "https://sts.acme.example";
 
 /** A federation over real egress, a hand-moved clock and a trust index that the test changes. */
 export interface OpenFederation {
+  readonly trust: TrustIndex;
   readonly federation: Federation;
   readonly clock: HandClock;
   /** Claims and times of a plain good token, for `mint`. */
@@ -40,6 +41,7 @@ export function openFederation(
   };
   put(objects);
   return {
+    trust: index,
     federation: createFederation({
       trust: () => index,
       egress,

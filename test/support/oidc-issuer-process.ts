@@ -2,7 +2,7 @@
  * A real OIDC issuer in a process of its own, started by `oidc-issuer.ts`. HTTP on loopback for what an issuer publishes,
  * the IPC channel for what a test asks of it. It ends when its parent goes away.
  */
-import { generateKeyPairSync } from "node:crypto";
+import { createHash, generateKeyPairSync } from "node:crypto";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import type {
@@ -15,7 +15,7 @@ import type {
   Page,
 } from "./oidc-issuer-protocol.ts";
 
-const state: IssuerState = { keys: [], extraJwks: [], requests: [] };
+const state: IssuerState = { keys: [], extraJwks: [], requests: [], codes: [] };
 const misbehaviours: Partial<Record<Page, Misbehaviour>> = {};
 let url = "";
 let keyNumber = 0;
@@ -39,6 +39,7 @@ function generateKey(algorithm: KeyAlgorithm, kid?: string): IssuerKey {
 function pageOf(path: string | undefined): Page | undefined {
   if (path === "/.well-known/openid-configuration") return "discovery";
   if (path === "/jwks") return "jwks";
+  if (path === "/token") return "token";
   return undefined;
 }
 
@@ -47,6 +48,8 @@ function documentOf(page: Page): unknown {
     return {
       issuer: url,
       jwks_uri: `${url}/jwks`,
+      authorization_endpoint: `${url}/authorize`,
+      token_endpoint: `${url}/token`,
       response_types_supported: ["id_token"],
       subject_types_supported: ["public"],
       id_token_signing_alg_values_supported: ["RS256", "ES256", "Ed25519"],
@@ -58,8 +61,36 @@ function documentOf(page: Page): unknown {
   };
 }
 
+/** The token endpoint: a code is good once, for the one that it was made for. */
+function redeem(body: string): { status: number; answer: object } {
+  const form = new URLSearchParams(body);
+  const at = state.codes.findIndex(({ code }) => code === form.get("code"));
+  const [issued] = at < 0 ? [] : state.codes.splice(at, 1);
+  const challenge = createHash("sha256")
+    .update(form.get("code_verifier") ?? "")
+    .digest("base64url");
+  const isGood =
+    issued !== undefined &&
+    form.get("grant_type") === "authorization_code" &&
+    form.get("client_id") === issued.clientId &&
+    form.get("redirect_uri") === issued.redirectUri &&
+    challenge === issued.challenge;
+  return isGood ? { status: 200, answer: issued.answer } : { status: 400, answer: { error: "invalid_grant" } };
+}
+
 function serve(request: IncomingMessage, response: ServerResponse): void {
   const page = pageOf(request.url);
+  if (page === "token" && misbehaviours.token === undefined) {
+    const chunks: Buffer[] = [];
+    request.on("data", (chunk: Buffer) => chunks.push(chunk));
+    request.on("end", () => {
+      const body = Buffer.concat(chunks).toString("utf8");
+      state.requests.push({ path: request.url ?? "", headers: { ...request.headers }, body });
+      const { status, answer } = redeem(body);
+      response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(answer));
+    });
+    return;
+  }
   state.requests.push({ path: request.url ?? "", headers: { ...request.headers } });
   if (page === undefined) return void response.writeHead(404).end();
   const misbehaviour = misbehaviours[page];
@@ -111,14 +142,17 @@ function obey(command: Command): unknown {
       if (command.how === null) delete misbehaviours[command.page];
       else misbehaviours[command.page] = command.how;
       return undefined;
+    case "code":
+      state.codes.push(command.issued);
+      return undefined;
     case "forgetRequests":
       state.requests = [];
       return undefined;
     case "reset":
       state.keys = state.keys.filter((key) => command.kids.includes(key.kid));
       for (const key of state.keys) key.published = true;
-      Object.assign(state, { extraJwks: [], requests: [] });
-      for (const page of ["discovery", "jwks"] as const) delete misbehaviours[page];
+      Object.assign(state, { extraJwks: [], requests: [], codes: [] });
+      for (const page of ["discovery", "jwks", "token"] as const) delete misbehaviours[page];
       return undefined;
   }
 }

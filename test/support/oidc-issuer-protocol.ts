@@ -4,7 +4,7 @@
 export type KeyAlgorithm = "RS256" | "ES256" | "Ed25519";
 
 /** Documents that the issuer serves. */
-export type Page = "discovery" | "jwks";
+export type Page = "discovery" | "jwks" | "token";
 
 /** A key pair of the issuer; the test signs with it, so that minting needs no round trip. */
 export interface IssuerKey {
@@ -19,6 +19,19 @@ export interface IssuerKey {
 export interface SeenRequest {
   readonly path: string;
   readonly headers: Record<string, string | string[] | undefined>;
+  /** Of a POST. */
+  readonly body?: string;
+}
+
+/** An authorization code that the token endpoint takes once, from the client that it was made for (RFC 6749 §4.1.3, RFC 7636 §4.6). */
+export interface IssuedCode {
+  readonly code: string;
+  readonly clientId: string;
+  readonly redirectUri: string;
+  /** `code_challenge` by S256. */
+  readonly challenge: string;
+  /** Members of the answer. */
+  readonly answer: Record<string, unknown>;
 }
 
 /** What the process holds. */
@@ -26,6 +39,7 @@ export interface IssuerState {
   keys: IssuerKey[];
   extraJwks: unknown[];
   requests: SeenRequest[];
+  codes: IssuedCode[];
 }
 
 /** How a document is served wrongly. Without `body`, `members` or bytes the body is empty. */
@@ -51,6 +65,7 @@ export type Command =
   | { type: "removeKey"; kid: string }
   | { type: "publish"; jwks: unknown[] }
   | { type: "misbehave"; page: Page; how: Misbehaviour | null }
+  | { type: "code"; issued: IssuedCode }
   | { type: "forgetRequests" }
   | { type: "reset"; kids: string[] };
 

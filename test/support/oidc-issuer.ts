@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import type {
   Answer,
   Command,
+  IssuedCode,
   IssuerKey,
   IssuerState,
   KeyAlgorithm,
@@ -49,8 +50,10 @@ export interface TestIssuer {
   publish(jwks: unknown[]): Promise<void>;
   /** Serves a document wrongly until `null` is given. */
   misbehave(page: Page, how: Misbehaviour | null): Promise<void>;
+  /** Makes an authorization code, as if somebody had signed in. */
+  issueCode(issued: IssuedCode): Promise<void>;
   /** Requests since the start or the last `forgetRequests`. */
-  requests(): Promise<{ total: number; discovery: number; jwks: number; seen: SeenRequest[] }>;
+  requests(): Promise<{ total: number; discovery: number; jwks: number; token: number; seen: SeenRequest[] }>;
   forgetRequests(): Promise<void>;
   /** As it was at the start: its first keys, no misbehaviour, no requests. */
   reset(): Promise<void>;
@@ -116,10 +119,19 @@ export async function startIssuer(
     async misbehave(page, how) {
       await ask({ type: "misbehave", page, how });
     },
+    async issueCode(issued) {
+      await ask({ type: "code", issued });
+    },
     async requests() {
       const { requests: seen } = (await ask({ type: "state" })) as IssuerState;
       const count = (path: string): number => seen.filter((request) => request.path === path).length;
-      return { total: seen.length, discovery: count("/.well-known/openid-configuration"), jwks: count("/jwks"), seen };
+      return {
+        total: seen.length,
+        discovery: count("/.well-known/openid-configuration"),
+        jwks: count("/jwks"),
+        token: count("/token"),
+        seen,
+      };
     },
     async forgetRequests() {
       await ask({ type: "forgetRequests" });

@@ -62,6 +62,12 @@ export const REASONS = [
   "agent_suspended",
   "agent_review_overdue",
   "operator_key_wrong",
+  // people who sign in
+  "sign_in_state",
+  "sign_in_expired",
+  "sign_in_mixed_up",
+  "sign_in_refused",
+  "sign_in_nonce",
   // subjects, chains and tasks
   "subject_not_human",
   "subject_not_addressed",
