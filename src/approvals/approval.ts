@@ -29,8 +29,10 @@ export interface StoredApproval {
   readonly path: readonly string[];
   readonly purpose: string | undefined;
   readonly content: BoundContent;
-  /** JSON of an `ExactCall`. */
-  readonly shown: string;
+  /** The call, sealed to the approval; what it says only `Approvals.shown` tells. */
+  readonly sealed: unknown;
+  /** JSON of an `ExactCall`, of one that was asked for before calls were sealed. */
+  readonly shown: string | null;
   readonly needs: readonly StoredNeed[];
   readonly killKeys: readonly string[];
   readonly killEpoch: number;

@@ -8,15 +8,18 @@ import {
   SignInTooOldError,
   TemporarilyUnavailableError,
 } from "../core/oauth/errors.ts";
+import { decodeAction } from "../core/oauth/scope.ts";
 import type { EpochSeconds } from "../core/time.ts";
 import type { TrustIndex } from "../core/trust/compiled.ts";
 import type { Db } from "../db/database.ts";
 import type { DatabaseClock } from "../system/clock.ts";
 import { ulid } from "../system/random.ts";
+import type { Envelope } from "../vault/envelope.ts";
 import type { Secrets } from "../vault/secrets.ts";
 import type { StoredApproval } from "./approval.ts";
 import { contentOf, digestOf, stillHolds, type CallFacts, type ExactCall, type SecretVersion } from "./content.ts";
 import { isApproved, killKeysOf, nameOf, SELF_SIGN_IN_SECONDS, whyNotDecide, type Decider } from "./deciders.ts";
+import { openCall, sealedCall } from "./sealed-call.ts";
 import { listApprovals, readApproval, type Asking } from "./store.ts";
 
 /** Approvals of one chain that may wait at the same time: nobody reads a hundred, and what nobody reads is no approval. */
@@ -58,6 +61,12 @@ export interface Approvals {
   /** The versions of secrets that count now. */
   versionsOf(secrets: readonly string[]): Promise<readonly SecretVersion[]>;
   read(id: string): Promise<StoredApproval | undefined>;
+  /**
+   * The call as it is shown to whoever may decide.
+   *
+   * @throws {DecryptError}
+   */
+  shown(stored: StoredApproval): Promise<ExactCall>;
   /** Newest first. @param page.asking only those that ask this agent, or this human about his own */
   list(page: {
     status: "pending" | "all";
@@ -84,6 +93,7 @@ interface ApprovalsDeps {
   readonly trust: () => TrustIndex;
   readonly recorder: Recorder;
   readonly secrets: Pick<Secrets, "describe">;
+  readonly envelope: Pick<Envelope, "seal" | "open">;
   /** Hash of the definition by which a tool is accepted now. */
   readonly toolHash: (resource: string, tool: string) => Promise<string | undefined>;
 }
@@ -98,6 +108,7 @@ export function createApprovals(deps: ApprovalsDeps): Approvals {
   const room: Approvals = {
     versionsOf: (names) => versionsOf(deps, names),
     read,
+    shown: (stored) => openCall(deps.envelope, stored),
     async ask(order) {
       for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
         const stored = await readApproval(db, await asked(deps, order), clock.now());
@@ -152,14 +163,14 @@ async function asItStands(deps: ApprovalsDeps, stored: StoredApproval): Promise<
   return holds ? stored : { ...stored, state: "void" };
 }
 
-async function toolOf(deps: ApprovalsDeps, { resource, content, shown }: StoredApproval): Promise<string | null> {
-  if (content.tool === null) return null;
-  const { name } = (JSON.parse(shown) as ExactCall).call;
-  return (typeof name === "string" ? await deps.toolHash(resource, name) : undefined) ?? null;
+/** A tool's name is its action: nobody opens what is sealed to learn it. */
+async function toolOf(deps: ApprovalsDeps, { resource, content, action }: StoredApproval): Promise<string | null> {
+  const name = content.tool === null ? undefined : decodeAction(action);
+  return (name === undefined ? undefined : await deps.toolHash(resource, name)) ?? null;
 }
 
 /** @returns its id */
-async function asked({ db, clock, trust, recorder }: ApprovalsDeps, order: NewApproval): Promise<string> {
+async function asked({ db, clock, trust, recorder, envelope }: ApprovalsDeps, order: NewApproval): Promise<string> {
   const { facts, secrets, needs, purpose, caller } = order;
   const content = contentOf(trust(), { ...facts, secrets });
   const now = clock.now();
@@ -176,7 +187,7 @@ async function asked({ db, clock, trust, recorder }: ApprovalsDeps, order: NewAp
     path: facts.path,
     purpose,
     content,
-    shown: JSON.stringify(facts.exact),
+    sealed: await sealedCall(envelope, id, facts.exact),
     needs: needs.map(({ agent, grant, by, count }) => ({ agent, grant, by, count })),
     status: "pending",
     kill_keys: order.killKeys,

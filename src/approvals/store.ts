@@ -18,7 +18,8 @@ interface Row {
   path: string[];
   purpose: string | null;
   content: BoundContent;
-  shown: string;
+  shown: string | null;
+  sealed: unknown;
   needs: StoredNeed[];
   kill_keys: string[];
   kill_epoch: number;
@@ -37,7 +38,7 @@ interface Row {
 }
 
 /** `$1` is the time, epoch seconds. */
-const SELECT = `select a.id, a.digest, a.txn, a.agent, a.sub, a.resource, a.action, a.path, a.purpose, a.content, a.shown, a.needs,
+const SELECT = `select a.id, a.digest, a.txn, a.agent, a.sub, a.resource, a.action, a.path, a.purpose, a.content, a.shown, a.sealed, a.needs,
     a.kill_keys, a.kill_epoch, a.created_at, a.expires_at, ephor.approval_state(a, $1) as state,
     coalesce((select jsonb_agg(to_jsonb(d) order by d.at, d.decider) from ephor.approval_decisions d where d.approval = a.id), '[]') as decisions
   from ephor.approvals a`;

@@ -22,13 +22,13 @@ export function approvalsRoom(approvals: Approvals, trust: () => TrustIndex): Ro
     },
     async read(id, { caller }) {
       const found = await approvals.read(id);
-      return found && isShownTo(found, caller) ? viewOf(found, trust()) : undefined;
+      return found && isShownTo(found, caller) ? viewOf(found, trust(), await approvals.shown(found)) : undefined;
     },
     async decide({ id, decision, reason }, { caller, request }) {
       const { requestId } = request;
       const order = { id, decider: deciderOf(caller), isApproving: decision === "approve", reason, requestId };
       const found = await approvals.decide(order);
-      return found && viewOf(found, trust());
+      return found && viewOf(found, trust(), await approvals.shown(found));
     },
   };
 }
@@ -74,8 +74,7 @@ function factsOf(of: StoredApproval, trust: TrustIndex): Omit<ApprovalView, "cal
   };
 }
 
-function viewOf(of: StoredApproval, trust: TrustIndex): ApprovalView {
-  const { call, args } = JSON.parse(of.shown) as ExactCall;
+function viewOf(of: StoredApproval, trust: TrustIndex, { call, args }: ExactCall): ApprovalView {
   return { ...factsOf(of, trust), call: { ...call }, arguments: args };
 }
 

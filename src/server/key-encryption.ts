@@ -1,3 +1,4 @@
+import { CALL_COLUMN } from "../approvals/sealed-call.ts";
 import { HANDLE_COLUMN } from "../broker/leases.ts";
 import type { Config, KekSource } from "../config.ts";
 import type { Db } from "../db/database.ts";
@@ -24,6 +25,7 @@ export const SEALED_COLUMNS: readonly SealedColumn[] = [
   HANDLE_COLUMN,
   SSF_HEADER_COLUMN,
   RECORDING_COLUMN,
+  CALL_COLUMN,
 ];
 
 /**

@@ -25,12 +25,12 @@ export function proxiedRooms(
   ground: Ground,
   at: { sts: StsDeps; live: LiveTokens; broker: BrokerDeps; programs: Programs },
 ): Pick<Rooms, "proxy" | "approvals" | "tools"> {
-  const { db, clock } = ground;
+  const { db, clock, envelope } = ground;
   const { trust, recorder } = at.sts;
   const toolPins = createToolPins({ db, clock, recorder });
   const { secrets } = at.broker;
   const toolHash = acceptedHash(toolPins, trust);
-  const approvals = createApprovals({ db, clock, trust, recorder, secrets, toolHash });
+  const approvals = createApprovals({ db, clock, trust, recorder, secrets, envelope, toolHash });
   return {
     proxy: proxyRoom(ground, { ...at, toolPins, approvals }),
     approvals: approvalsRoom(approvals, trust),

@@ -1,8 +1,15 @@
 import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { after, beforeEach, test } from "node:test";
+import { CALL_COLUMN } from "../../src/approvals/sealed-call.ts";
 import { createSweeper } from "../../src/db/sweep.ts";
+import { RECORDING_COLUMN } from "../../src/proxy/recording.ts";
 import { createLog } from "../../src/system/log.ts";
+import { createEnvelope, localKeyEncryptionKey } from "../../src/vault/envelope.ts";
+import { rewrapAll } from "../../src/vault/rewrap.ts";
+import { SecretBytes } from "../../src/vault/secret-bytes.ts";
 import { CRM_KEY, eventsOf, plain, stage, startCrm, until, type Raw } from "./stage.ts";
 
 const other = await startCrm({ after });
@@ -197,6 +204,32 @@ test("erasing takes what was kept and its key, says who and why, and the ledger 
   assert.deepEqual((await w.operator("DELETE", path)).body, { erased: [] });
   assert.equal((await w.operator("DELETE", "/v1/audit/recordings/evt_x?reason=r")).status, 404);
   assert.equal((await eventsOf(w, "recording.erase")).length, before);
+});
+
+test("a new key-encryption key takes recordings and waiting calls along (INV-23)", async () => {
+  await post({ a: "sealed twice" });
+  const event = await last("call.forward", "granted");
+  // The server's own connections read counts as numbers.
+  const db = {
+    query: async (text: string, params: unknown[]) =>
+      (await w.admin<Record<string, unknown>>(text, params)).map((row) =>
+        "count" in row ? { ...row, count: Number(row["count"]) } : row,
+      ),
+  } as never;
+  const kek = localKeyEncryptionKey("kek:other", new SecretBytes(new Uint8Array(32).fill(7)));
+  const present = localKeyEncryptionKey(
+    (await w.admin<{ kek: string }>("select kek from ephor.recordings where event = $1", [event.id]))[0]?.kek ?? "",
+    new SecretBytes(new Uint8Array(Buffer.from(readFileSync(join(w.data, "kek"), "utf8").trim(), "base64url"))),
+  );
+  const columns = [RECORDING_COLUMN, CALL_COLUMN];
+  const there = createEnvelope({ kek, previous: [present] });
+  const moved = await rewrapAll({ db, envelope: there }, columns, 10_000);
+  assert.ok(moved.rewrapped > 0);
+  assert.deepEqual([moved.already, moved.remaining, moved.failed], [0, 0, []]);
+  assert.equal((await recording(event)).status, 500);
+  const back = await rewrapAll({ db, envelope: createEnvelope({ kek: present, previous: [kek] }) }, columns, 10_000);
+  assert.equal(back.rewrapped, moved.rewrapped);
+  assert.deepEqual(await textOf(event), { arguments: { query: {}, body: { a: "sealed twice" } } });
 });
 
 test("nobody tries arguments on the commitment: the same ones give another", async () => {

@@ -17,8 +17,8 @@ export const approvals = ephor.table(
     path: text().array().notNull(),
     purpose: text(),
     content: jsonb().notNull(),
-    /** The call as it is shown to whoever decides, JSON. Goes with the row, soon after its end. */
-    shown: text().notNull(),
+    /** The call of one that was asked for before calls were sealed, JSON. Goes with the row, soon after its end. */
+    shown: text(),
     /** One for each grant that asks: whose, who may decide, and how many of them. */
     needs: jsonb().notNull(),
     /** `pending`, `approved` or `denied`; what ended it otherwise is found by `ephor.approval_state`. */
@@ -30,6 +30,8 @@ export const approvals = ephor.table(
     createdAt: bigint({ mode: "number" }).notNull(),
     expiresAt: bigint({ mode: "number" }).notNull(),
     usedAt: bigint({ mode: "number" }),
+    /** The call as it is shown to whoever decides, sealed; likewise. */
+    sealed: jsonb(),
   },
   (t) => [
     index("approvals_digest").on(t.digest),

@@ -1,0 +1,2 @@
+ALTER TABLE "ephor"."approvals" ALTER COLUMN "shown" DROP NOT NULL;--> statement-breakpoint
+ALTER TABLE "ephor"."approvals" ADD COLUMN "sealed" jsonb;
