@@ -1,6 +1,7 @@
 import type { EventValue } from "../audit/event.ts";
 import type { Keeping } from "../audit/keeping.ts";
 import { InvalidRequestError, InvalidTokenError, TemporarilyUnavailableError } from "../core/oauth/errors.ts";
+import { isCanaryResource } from "../core/trust/canary.ts";
 import { Cutting, type CutSignal } from "../system/cutting.ts";
 import { EgressError } from "../system/egress-error.ts";
 import type { UpstreamAnswer, UpstreamOrder } from "../system/egress-upstreams.ts";
@@ -136,8 +137,11 @@ function flightOf(
     stream.close();
     const ms = Math.round(deps.clock.monotonicMs() - startedMs);
     const resource = call.resource.name;
-    deps.metrics.proxiedCalls.inc({ resource, outcome });
-    deps.metrics.proxiedSeconds.observe({ resource }, ms / 1_000);
+    // What the canary calls has numbers of its own.
+    if (!isCanaryResource(resource)) {
+      deps.metrics.proxiedCalls.inc({ resource, outcome });
+      deps.metrics.proxiedSeconds.observe({ resource }, ms / 1_000);
+    }
     const hid = masking.hasHidden || undefined;
     const kept = tap?.kept();
     const told = { of: decided.eventId, action: decided.action, outcome, status, ms, hid, ...facts, ...kept?.facts };

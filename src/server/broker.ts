@@ -1,5 +1,6 @@
 import type { BrokerDeps } from "../broker/deps.ts";
-import { providerKinds } from "../broker/kinds.ts";
+import { providerKinds, type ProviderKinds } from "../broker/kinds.ts";
+import { createCanaryProvider } from "../broker/providers/canary.ts";
 import type { AwsKeys } from "../broker/providers/aws-sts.ts";
 import { createOneAtATime } from "../broker/one-at-a-time.ts";
 import { createRotationRounds } from "../broker/rotation-rounds.ts";
@@ -37,7 +38,7 @@ export function openBroker(
     nextVersions: createNextVersions(sealed),
     envelope,
     egress: at.egress,
-    kinds: providerKinds({ now: () => clock.now(), environment: () => environmentKeys(at.aws) }),
+    kinds: kindsWithCanary(providerKinds({ now: () => clock.now(), environment: () => environmentKeys(at.aws) })),
     issuer: sts.issuer,
     identity: keys.identity,
     oneAtATime: createOneAtATime(db),
@@ -48,6 +49,12 @@ export function openBroker(
   lifecycle.onStop("background", "leases", worker.close);
   every(GAUGES_MS, "lease gauges", { lifecycle, log, work: () => setGauges(ground) });
   return { deps, worker };
+}
+
+/** Also where this replica has no canary: it may be the one that ends another's lease. */
+function kindsWithCanary(kinds: ProviderKinds): ProviderKinds {
+  const canary = createCanaryProvider();
+  return new Map([...kinds, [canary.kind, canary]]);
 }
 
 async function setGauges({ db, clock, metrics }: Ground): Promise<void> {

@@ -1,12 +1,14 @@
 import { OAuthError, TemporarilyUnavailableError } from "../core/oauth/errors.ts";
+import type { Reason } from "../core/oauth/reasons.ts";
 import { CLIENT_ASSERTION_TYPE, GRANT_TYPE, TOKEN_TYPE } from "../core/oauth/vocabulary.ts";
 import { readJws } from "../core/token/jws.ts";
-import { CANARY, CANARY_ACTION } from "../core/trust/canary.ts";
-import type { RawOAuthAnswer, RequestFacts, Rooms } from "../http/rooms.ts";
-import type { CanaryDoors } from "../revocation/canary.ts";
+import { CANARY, CANARY_ACTION, CANARY_PATH, CANARY_PROXIED, CANARY_VENDED } from "../core/trust/canary.ts";
+import type { Credentials, RawOAuthAnswer, RequestFacts, Rooms } from "../http/rooms.ts";
+import type { CanaryDoors, CanaryUse } from "../revocation/canary.ts";
 import type { CanaryIdentity } from "../revocation/canary-identity.ts";
 import type { DatabaseClock } from "../system/clock.ts";
 import { randomToken } from "../system/random.ts";
+import { canaryCall } from "./canary-call.ts";
 
 /** The canary's chains end by themselves, should their kill fail, after so many seconds. */
 const CHAIN_SECONDS = 60;
@@ -14,10 +16,19 @@ const CHAIN_SECONDS = 60;
 const TOKEN_SECONDS = 30;
 /** A frame names what was killed within seconds. */
 const FRAME_MAX_BYTES = 1024 * 1024;
-const SCOPE = `${CANARY}:${CANARY_ACTION}`;
+/** Where each token is spent, and for what. */
+const SPENT: Readonly<Record<CanaryUse, { readonly audience: string; readonly scope: string }>> = {
+  introspection: { audience: CANARY, scope: `${CANARY}:${CANARY_ACTION}` },
+  vend: { audience: CANARY_VENDED, scope: `${CANARY_VENDED}:vend` },
+  proxy: { audience: CANARY_PROXIED, scope: `${CANARY_PROXIED}:${CANARY_ACTION}` },
+};
+const SCOPES = Object.values(SPENT).map(({ scope }) => scope);
+/** What a killed chain is refused by, where a token of it comes. Any other refusal would be one without the kill too. */
+const BY_KILL: ReadonlySet<Reason> = new Set(["killed", "token_revoked"]);
 
 /** What the canary needs of the rooms. */
-export type CanaryRooms = Pick<Rooms, "agents" | "tasks" | "revocations"> & {
+export type CanaryRooms = Pick<Rooms, "agents" | "tasks" | "revocations" | "credentials"> & {
+  readonly proxy: Pick<Rooms["proxy"], "http">;
   readonly sts: Pick<Rooms["sts"], "token" | "introspect">;
   readonly kills: Pick<Rooms["kills"], "kill">;
 };
@@ -43,28 +54,24 @@ export function canaryDoors(
       const authorization = `Bearer ${identity.proof(clock.now())}`;
       const url = `${issuer}/v1/tasks`;
       const caller = await rooms.agents.authenticate({ authorization, dpop: undefined, method: "POST", url }, request);
-      const order = { purpose: "canary", deadline: clock.now() + CHAIN_SECONDS, scopes: [SCOPE] };
+      const order = { purpose: "canary", deadline: clock.now() + CHAIN_SECONDS, scopes: SCOPES };
       return (await rooms.tasks.open(order, { caller, request })).txn;
     },
-    async exchange(txn) {
+    async exchange(txn, use) {
       const form = {
         grant_type: GRANT_TYPE.tokenExchange,
         subject_token: txn,
         subject_token_type: TOKEN_TYPE.task,
         client_assertion: identity.proof(clock.now()),
         client_assertion_type: CLIENT_ASSERTION_TYPE.jwtBearer,
-        audience: CANARY,
-        scope: SCOPE,
+        ...SPENT[use],
         ttl: String(TOKEN_SECONDS),
       };
-      try {
-        return member(await rooms.sts.token(oauth("/token", form)), "access_token") as string;
-      } catch (error) {
-        // Any other refusal would be one without the kill too.
-        if (error instanceof OAuthError && error.reason === "killed") return undefined;
-        throw error;
-      }
+      return await unlessKilled(
+        async () => member(await rooms.sts.token(oauth("/token", form)), "access_token") as string,
+      );
     },
+    ...spendingDoors(rooms, { issuer, facts }),
     async isActive(token) {
       return (
         member(await rooms.sts.introspect(oauth("/introspect", { token }, identity.introspection)), "active") === true
@@ -92,6 +99,44 @@ export function canaryDoors(
       });
     },
   };
+}
+
+/** Where a token of the canary's is spent. */
+function spendingDoors(
+  rooms: Pick<CanaryRooms, "credentials" | "proxy">,
+  { issuer, facts }: { issuer: string; facts: (method: string, route: string) => RequestFacts },
+): Pick<CanaryDoors, "vend" | "call"> {
+  return {
+    async vend(token) {
+      const request = facts("POST", "/credentials/{resource}");
+      const credentials = credentialsOf(token, { method: "POST", url: `${issuer}/credentials/${CANARY_VENDED}` });
+      const vended = await unlessKilled(() => rooms.credentials.vend(CANARY_VENDED, { ...request, credentials }));
+      return vended !== undefined;
+    },
+    call(token) {
+      const { requestId, remoteAddress } = facts("GET", "/http/{resource}");
+      const credentials = credentialsOf(token, {
+        method: "GET",
+        url: `${issuer}/http/${CANARY_PROXIED}${CANARY_PATH}`,
+      });
+      const presented = { ...credentials, requestId, remoteAddress, route: "GET /http/{resource}" };
+      return unlessKilled(() => canaryCall(rooms.proxy, presented));
+    },
+  };
+}
+
+/** @returns undefined where it was refused as killed. @throws whatever else was wrong */
+async function unlessKilled<T>(work: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof OAuthError && BY_KILL.has(error.reason)) return undefined;
+    throw error;
+  }
+}
+
+function credentialsOf(token: string, { method, url }: { method: string; url: string }): Credentials {
+  return { authorization: `Bearer ${token}`, dpop: undefined, method, url };
 }
 
 function factsOf(method: string, route: string, receivedAtMs: number): RequestFacts {

@@ -17,6 +17,7 @@ import type { LiveTokens } from "../sts/live-tokens.ts";
 import type { Programs } from "../system/programs.ts";
 import { createUpstreams } from "../system/egress-upstreams.ts";
 import { acceptedHash, approvalsRoom } from "./approvals-room.ts";
+import { withCanaryUpstream } from "./canary-upstream.ts";
 import type { Ground } from "./ground.ts";
 import { toolRoom } from "./tool-room.ts";
 
@@ -51,7 +52,7 @@ function proxyRoom(
   },
 ): Rooms["proxy"] {
   const { sts, live, broker, toolPins, programs, approvals } = at;
-  const upstreams = createUpstreams({ resolve: ground.resolve });
+  const upstreams = withCanaryUpstream(createUpstreams({ resolve: ground.resolve }));
   ground.lifecycle.onStop("background", "upstreams", upstreams.close);
   const { trust, clock, authorizer, recorder, places, log, issuer } = sts;
   const local = createLocalServers({ trust, clock, streams: ground.streams, programs, log, metrics: ground.metrics });

@@ -3,6 +3,7 @@ import type { Recorder } from "../audit/recorder.ts";
 import { ProblemError, type ProblemCode, type ProblemEntry } from "../api/problem.ts";
 import type { TrustObject } from "../api/trust-objects.ts";
 import { AccessDeniedError } from "../core/oauth/errors.ts";
+import { isCanaryResource } from "../core/trust/canary.ts";
 import type { Resource } from "../core/trust/model.ts";
 import type { Call, Rooms } from "../http/rooms.ts";
 import type { Applied } from "../registry/apply.ts";
@@ -52,7 +53,9 @@ export function registryRooms(registry: Registry, recorder: Recorder): Rooms["re
     apply: (order, call) => told(recorder, call, () => apply(registry, order, call)),
     resourceByIdentifier(identifier) {
       const resource = registry.trust.resourceByIdentifier(identifier);
-      return resource && { name: resource.name, kind: resource.kind };
+      // Nobody else has anything to look for at the canary's.
+      if (resource === undefined || isCanaryResource(resource.name)) return undefined;
+      return { name: resource.name, kind: resource.kind };
     },
   };
 }

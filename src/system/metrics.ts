@@ -50,7 +50,7 @@ export interface Metrics {
   /** Of these, those that could not be ended for a while: somebody must look. */
   readonly leasesStuck: Gauge<string>;
   readonly leasesOldestSeconds: Gauge<string>;
-  /** Seconds from asking for the canary's kill to the first refusal. `point`: `exchange`, `introspection` or `feed`. */
+  /** Seconds from asking for the canary's kill to the first refusal. `point`: `exchange`, `introspection`, `vend`, `proxy`, `stream` or `feed`. */
   readonly killToDenySeconds: Histogram<"point">;
   /** `point`: where something was allowed after the kill's answer; `run`: the canary could not measure. */
   readonly canaryFailures: Counter<"point">;

@@ -1,4 +1,4 @@
-import { CANARY } from "./canary.ts";
+import { CANARY, CANARY_RESOURCES } from "./canary.ts";
 import { ephorIdentifier } from "./identifiers.ts";
 import type { Resource } from "./model.ts";
 
@@ -24,8 +24,9 @@ const RESERVED: Readonly<Record<string, readonly string[]>> = {
   // `sub` begins with the issuer's name, and `agent|…`, `resource|…` are ours.
   issuers: ["agent", "resource", "operator", "ephor"],
   agents: ["operator", "ephor", CANARY],
-  resources: [EPHOR_RESOURCE, CANARY],
-  grants: [CANARY],
+  resources: [EPHOR_RESOURCE, ...CANARY_RESOURCES],
+  // Its grants have the names of its resources.
+  grants: CANARY_RESOURCES,
   // The ledger calls the start `operator:start`.
   operators: [KEY_HOLDER, "start", "ephor", CANARY],
 };
