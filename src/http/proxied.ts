@@ -261,9 +261,14 @@ const PROBLEM = { "Content-Type": "application/problem+json" };
 function faceOf({ deps, protocol, resource, req }: Exchange, thrown: unknown, requestId: string): Face {
   if (thrown instanceof ApprovalRequiredError) {
     const { decision, detail, approval } = thrown;
-    const code = approval.status === "denied" ? "approval_denied" : "approval_required";
+    const isOpen = approval.status === "pending";
+    const code = isOpen ? "approval_required" : "approval_denied";
     const type = `urn:ephor:problem:${code}`;
-    const title = approval.status === "denied" ? "Denied by an approver" : "An approval is needed";
+    const title = isOpen
+      ? "An approval is needed"
+      : approval.status === "denied"
+        ? "Denied by an approver"
+        : "Nobody approved it in time";
     const json = { type, title, status: 403, code, detail, decision, approval, request_id: requestId };
     return { status: 403, headers: PROBLEM, json };
   }

@@ -294,8 +294,8 @@ function eventOf(deps: ProxyDeps, order: ProxiedCall, facts: Readonly<Record<str
   };
 }
 
-/** With its arguments, where they are kept. */
-function recordRefusal(
+/** Records a refusal, with the arguments of the call where they are kept. @returns its id */
+export function recordRefusal(
   deps: ProxyDeps,
   order: ProxiedCall,
   { facts, reason }: { facts: Readonly<Record<string, EventValue>>; reason: Reason },

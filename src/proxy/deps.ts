@@ -3,6 +3,7 @@
  * the upstream's credential in, and relays the answer for as long as it may flow. It parses once and sends what it parsed.
  * It issues nothing and knows no OAuth form; `http` hands it requests and writes what it answers.
  */
+import type { Waiting } from "../approvals/waiting.ts";
 import type { Recorder } from "../audit/recorder.ts";
 import type { Authorizer } from "../authz/authorize.ts";
 import type { Streams } from "../authz/streams.ts";
@@ -35,6 +36,8 @@ export interface ProxyDeps {
   /** Seals what is kept of calls. */
   readonly envelope: Pick<Envelope, "seal">;
   readonly approvals: ProxyApprovals;
+  /** Calls that wait for one. */
+  readonly waiting: Waiting;
   readonly attestor: Attestor;
   readonly streams: Streams;
   readonly upstreams: Upstreams;

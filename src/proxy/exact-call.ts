@@ -1,5 +1,6 @@
 import type { ExactCall } from "../approvals/content.ts";
 import type { McpMessage } from "./mcp/message.ts";
+import { preferredBut } from "./prefer.ts";
 
 /** Headers that say how an answer is wanted or where a trace goes, and nothing of what is to be done. */
 const UNBOUND = new Set(["accept", "accept-language", "last-event-id", "traceparent", "tracestate", "baggage"]);
@@ -39,7 +40,10 @@ export function exactMcp({ method, params = {} }: McpMessage, headers: Readonly<
 }
 
 function boundHeaders(headers: Readonly<Record<string, string>>): Record<string, string> {
-  return Object.fromEntries(Object.entries(headers).filter(([name]) => !UNBOUND.has(name)));
+  const bound = Object.fromEntries(Object.entries(headers).filter(([name]) => !UNBOUND.has(name)));
+  const { prefer, ...rest } = bound;
+  const preferred = prefer === undefined ? undefined : preferredBut(prefer);
+  return preferred === undefined ? rest : { ...rest, prefer: preferred };
 }
 
 function boundMeta(meta: unknown): unknown {

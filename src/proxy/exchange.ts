@@ -124,7 +124,8 @@ export class UpstreamFailure extends Error {
 /** What the caller is told of an approval that its call waits for. */
 export interface ApprovalNotice {
   readonly id: string;
-  readonly status: "pending" | "denied";
+  /** `expired`: nobody decided in time; the same call asks anew. */
+  readonly status: "pending" | "denied" | "expired";
   /** Where it is read and decided. */
   readonly uri: string;
   /** RFC 3339. */
@@ -132,12 +133,18 @@ export interface ApprovalNotice {
   readonly by: readonly Approver[];
 }
 
+const APPROVAL_DETAILS: Readonly<Record<ApprovalNotice["status"], string>> = {
+  pending: "The call needs an approval.",
+  denied: "The call was denied.",
+  expired: "Nobody approved the call in time.",
+};
+
 /** A call that somebody has to approve first, or that somebody denied. Once approved, the same call works once. */
 export class ApprovalRequiredError extends DeniedError {
   readonly approval: ApprovalNotice;
 
   constructor(decision: string, approval: ApprovalNotice) {
-    super(decision, approval.status === "denied" ? "The call was denied." : "The call needs an approval.");
+    super(decision, APPROVAL_DETAILS[approval.status]);
     this.approval = approval;
   }
 }

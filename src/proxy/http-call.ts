@@ -11,6 +11,8 @@ import { BadGatewayError, type ProxiedAnswer, type ProxiedRequest } from "./exch
 import { APPROVAL_HEADER } from "./approved.ts";
 import { exactHttp } from "./exact-call.ts";
 import { forwardedHeaders, relayedHeaders, RELAYED, type HeaderLines, rawHeader } from "./forwarded-headers.ts";
+import { patiently, untilOf } from "./patience.ts";
+import { waitPreferred } from "./prefer.ts";
 import { bearerOf, type CallContent } from "./recording.ts";
 import { flying, relayed, relayedBody, takeOff, type Flight } from "./relay.ts";
 import { traceOf } from "./trace.ts";
@@ -50,7 +52,12 @@ export async function httpCall(deps: ProxyDeps, request: ProxiedRequest): Promis
   const { headers, body, call } = await readCall(request, { upstream, blank, bounds }).catch((error: unknown) =>
     refused(deps, blank, error),
   );
-  const decision = await decided(deps, call);
+  const seconds = waitPreferred(headers["prefer"]);
+  const decision = await (seconds === undefined
+    ? decided(deps, call)
+    : patiently(deps, { call, until: untilOf(deps, call, seconds), whenGone: request.whenGone }, (now) =>
+        decided(deps, now),
+      ));
   const { flight, injected } = await takeOff(deps, {
     call,
     decided: decision,

@@ -3,16 +3,22 @@ import type { Approvals } from "../approvals/approvals.ts";
 import type { ExactCall } from "../approvals/content.ts";
 import type { Decider } from "../approvals/deciders.ts";
 import type { StoredApproval } from "../approvals/approval.ts";
+import type { Waiting } from "../approvals/waiting.ts";
 import type { TrustIndex } from "../core/trust/compiled.ts";
 import type { Caller, Rooms } from "../http/rooms.ts";
 import { toolServerOf, type ToolPins } from "../proxy/mcp/tool-pins.ts";
+import type { Log } from "../system/log.ts";
 import { instantOf } from "./wire.ts";
 
 /** Of a page, unless the query says otherwise. */
 const DEFAULT_PAGE = 50;
 
 /** Approvals, as the routes call them. */
-export function approvalsRoom(approvals: Approvals, trust: () => TrustIndex): Rooms["approvals"] {
+export function approvalsRoom(
+  approvals: Approvals,
+  at: { trust: () => TrustIndex; waiting: Pick<Waiting, "announce">; log: Log },
+): Rooms["approvals"] {
+  const { trust, waiting, log } = at;
   return {
     async list({ status = "pending", before, limit = DEFAULT_PAGE }, { caller }) {
       const asking = caller.kind === "agent" ? { agent: caller.agent } : undefined;
@@ -28,6 +34,8 @@ export function approvalsRoom(approvals: Approvals, trust: () => TrustIndex): Ro
       const { requestId } = request;
       const order = { id, decider: deciderOf(caller), isApproving: decision === "approve", reason, requestId };
       const found = await approvals.decide(order);
+      // A hint: whoever waits for it looks by himself soon.
+      if (found) waiting.announce(id).catch((err: unknown) => log.warn("approval_not_announced", { requestId, err }));
       return found && viewOf(found, trust(), await approvals.shown(found));
     },
   };

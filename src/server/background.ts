@@ -1,3 +1,4 @@
+import { WAITING_CHANNEL, type Waiting } from "../approvals/waiting.ts";
 import { listen, type Listener } from "../db/notify.ts";
 import type { Heed } from "../authz/heed.ts";
 import type { DatabaseOptions } from "../db/database.ts";
@@ -38,20 +39,30 @@ export function every(
  * of kills that were not.
  *
  * @param at.killed what else hangs on a kill, once this replica has dropped what it covers
+ * @param at.waiting told of approvals that calls may wait for
  */
 export function heedNotices(
   options: DatabaseOptions,
-  at: { registry: Registry; keys: Keys; heed: Heed; killed: () => void; lifecycle: Lifecycle; log: Log },
+  at: {
+    registry: Registry;
+    keys: Keys;
+    heed: Heed;
+    killed: () => void;
+    waiting: Pick<Waiting, "heard">;
+    lifecycle: Lifecycle;
+    log: Log;
+  },
 ): Listener {
-  const { registry, keys, heed, killed, lifecycle, log } = at;
+  const { registry, keys, heed, killed, waiting, lifecycle, log } = at;
   const again = (name: string, work: Promise<void>): void => {
     work.catch((err: unknown) => log.warn("background_failed", { name, err }));
   };
-  const listener = listen(options, [KILLED, "ephor_trust", keys.channel], (channel) => {
+  const listener = listen(options, [KILLED, "ephor_trust", keys.channel, WAITING_CHANNEL], (channel, payload) => {
     // First: somebody waits for it.
     if (channel === KILLED || channel === RECONNECTED) again("kills", heed.catchUp().then(killed));
     if (channel === "ephor_trust" || channel === RECONNECTED) again("trust", registry.catchUp());
     if (channel === keys.channel || channel === RECONNECTED) again("keys", keys.reload());
+    if (channel === WAITING_CHANNEL || channel === RECONNECTED) waiting.heard(payload);
   });
   lifecycle.onStop("background", "notices", listener.close);
   return listener;

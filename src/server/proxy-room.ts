@@ -1,4 +1,5 @@
 import { createApprovals } from "../approvals/approvals.ts";
+import { createWaiting, type Waiting } from "../approvals/waiting.ts";
 import type { BrokerDeps } from "../broker/deps.ts";
 import type { Rooms } from "../http/rooms.ts";
 import type { ProxyApprovals } from "../proxy/approved.ts";
@@ -16,6 +17,7 @@ import type { StsDeps } from "../sts/deps.ts";
 import type { LiveTokens } from "../sts/live-tokens.ts";
 import type { Programs } from "../system/programs.ts";
 import { createUpstreams } from "../system/egress-upstreams.ts";
+import type { TrustIndex } from "../core/trust/compiled.ts";
 import { acceptedHash, approvalsRoom } from "./approvals-room.ts";
 import { withCanaryUpstream } from "./canary-upstream.ts";
 import type { Ground } from "./ground.ts";
@@ -24,9 +26,9 @@ import { toolRoom } from "./tool-room.ts";
 /** The proxy, the approvals that its calls wait for, and the tools that it pins. */
 export function proxiedRooms(
   ground: Ground,
-  at: { sts: StsDeps; live: LiveTokens; broker: BrokerDeps; programs: Programs },
+  at: { sts: StsDeps; live: LiveTokens; broker: BrokerDeps; programs: Programs; waiting: Waiting },
 ): Pick<Rooms, "proxy" | "approvals" | "tools"> {
-  const { db, clock, envelope } = ground;
+  const { db, clock, envelope, log } = ground;
   const { trust, recorder } = at.sts;
   const toolPins = createToolPins({ db, clock, recorder });
   const { secrets } = at.broker;
@@ -34,9 +36,17 @@ export function proxiedRooms(
   const approvals = createApprovals({ db, clock, trust, recorder, secrets, envelope, toolHash });
   return {
     proxy: proxyRoom(ground, { ...at, toolPins, approvals }),
-    approvals: approvalsRoom(approvals, trust),
+    approvals: approvalsRoom(approvals, { trust, waiting: at.waiting, log }),
     tools: toolRoom(toolPins, trust),
   };
+}
+
+/** Calls that wait for an approval. */
+export function openWaiting({ db, clock, streams, lifecycle, log }: Ground, trust: () => TrustIndex): Waiting {
+  const waiting = createWaiting({ db, clock, trust, streams, log });
+  // Who waits is told so while there is still somebody to tell it.
+  lifecycle.onStop("accepting", "waiting calls", waiting.close);
+  return waiting;
 }
 
 /** The identity-aware proxy, as the edge calls it. */
@@ -49,9 +59,10 @@ function proxyRoom(
     toolPins: ToolPins;
     programs: Programs;
     approvals: ProxyApprovals;
+    waiting: Waiting;
   },
 ): Rooms["proxy"] {
-  const { sts, live, broker, toolPins, programs, approvals } = at;
+  const { sts, live, broker, toolPins, programs, approvals, waiting } = at;
   const upstreams = withCanaryUpstream(createUpstreams({ resolve: ground.resolve }));
   ground.lifecycle.onStop("background", "upstreams", upstreams.close);
   const { trust, clock, authorizer, recorder, places, log, issuer } = sts;
@@ -76,6 +87,7 @@ function proxyRoom(
     log,
     metrics: ground.metrics,
     approvals,
+    waiting,
     attestor: ground.keys.attestor,
     toolPins,
     local,

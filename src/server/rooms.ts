@@ -23,7 +23,7 @@ import { feedRoom } from "./feed-room.ts";
 import { killRooms } from "./kills.ts";
 import { loginRoom } from "./login-room.ts";
 import { createLedger } from "./ledger.ts";
-import { proxiedRooms } from "./proxy-room.ts";
+import { openWaiting, proxiedRooms } from "./proxy-room.ts";
 import { openSsf } from "./ssf.ts";
 import { createRecordings } from "../proxy/recordings.ts";
 import { recordingsRoom } from "./recordings-room.ts";
@@ -66,7 +66,8 @@ export async function openRooms(config: Config, ground: Ground): Promise<Rooms> 
   await registry.load();
   ground.heed.follow(registry.catchUp);
   await applyConfiguredTrust(config, registry, log);
-  heedNotices(db.options, { registry, keys, heed: ground.heed, killed: () => wake(), lifecycle, log });
+  const waiting = openWaiting(ground, () => registry.trust);
+  heedNotices(db.options, { registry, keys, heed: ground.heed, killed: () => wake(), waiting, lifecycle, log });
   const anchoring = await anchorDatabase(config, { db, log, isFirstStart: ground.isFirstStart });
   // Registered before the gate, so that the last head is made after the gate's last event.
   const trustVersion = (): number => registry.trust.version;
@@ -100,7 +101,7 @@ export async function openRooms(config: Config, ground: Ground): Promise<Rooms> 
     signals: { receive: createSignalsReceived(deps) },
     login: loginRoom(deps.trust),
     credentials: credentialRooms({ sts: deps, live: sts.live, broker: broker.deps }),
-    ...proxiedRooms(ground, { sts: deps, live: sts.live, broker: broker.deps, programs }),
+    ...proxiedRooms(ground, { sts: deps, live: sts.live, broker: broker.deps, programs, waiting }),
     secrets: secretRooms(broker.deps),
     kills: killRooms({ sts: deps, kept, kinds: broker.deps.kinds }),
     registry: registryRooms(registry, recorder),
