@@ -1,4 +1,5 @@
 import type { Permit } from "../core/permit.ts";
+import { leaseAuthor } from "../vault/given-anew.ts";
 import { SecretBytes } from "../vault/secret-bytes.ts";
 import type { BrokerDeps } from "./deps.ts";
 import type { LeaseFacts, RotatedSecret } from "./provider.ts";
@@ -51,7 +52,7 @@ export async function storeRotated(deps: BrokerDeps, rotated: RotatedSecret, lea
       },
       "granted",
     );
-    await deps.secrets.put({ name: rotated.secret, value, by: `lease:${lease.id}`, event });
+    await deps.secrets.put({ name: rotated.secret, value, by: leaseAuthor(lease.id), event });
   } finally {
     value.wipe();
   }

@@ -1,45 +1,20 @@
-import type { Ask, LeaseRelease, ReplayKey } from "../authz/ask.ts";
-import {
-  AccessDeniedError,
-  InsufficientScopeError,
-  InvalidTokenError,
-  OAuthError,
-  TemporarilyUnavailableError,
-} from "../core/oauth/errors.ts";
-import { decide, type Decision } from "../core/grants/decide.ts";
+import type { Ask, LeaseRelease } from "../authz/ask.ts";
+import { AccessDeniedError, InvalidTokenError, OAuthError, TemporarilyUnavailableError } from "../core/oauth/errors.ts";
 import type { Allowed } from "../core/grants/decision.ts";
 import { deathKeys } from "../core/kill/keys.ts";
 import type { Permit } from "../core/permit.ts";
-import type { AccessTokenClaims } from "../core/token/claims.ts";
-import { lifetimeSeconds, MAX_LIFETIME_SECONDS } from "../core/token/lifetime.ts";
-import { onceKeys } from "../core/token/once.ts";
-import type { Agent, Resource } from "../core/trust/model.ts";
 import { ulid } from "../system/random.ts";
-import type { Place } from "../tasks/facts.ts";
 import type { BrokerDeps } from "./deps.ts";
 import { intentOf, leaseAbandoned, leaseMinted } from "./leases.ts";
 import type { Held } from "./one-at-a-time.ts";
 import { openSecrets, storeRotated } from "./opened-secrets.ts";
-import type { CredentialProvider, LeaseFacts, Minted } from "./provider.ts";
+import type { LeaseFacts, Minted } from "./provider.ts";
 import { ProviderError } from "./provider-error.ts";
+import { askOf, factsOf, judged, lifeOf, type Order } from "./vend-order.ts";
 import { upstreamFor } from "./web-identity.ts";
 
 /** Longest that a mint may take, in milliseconds; a client waits no longer. */
 const MINT_LIMIT_MS = 20_000;
-
-/** Who asks for a credential, by a token of ours for that resource that was verified and is live. */
-export interface Holder {
-  readonly agent: Agent;
-  readonly claims: AccessTokenClaims;
-  readonly txn: string;
-  readonly node: string;
-  readonly killKeys: readonly string[];
-  readonly killEpochs: readonly number[];
-  /** A DPoP proof, not spent yet. */
-  readonly proof?: ReplayKey | undefined;
-  /** The proof, and a once-only token, were spent before, for this very request. */
-  readonly hasSpent?: boolean;
-}
 
 /** A credential that was made, recorded and may leave. */
 export interface Vended {
@@ -50,19 +25,10 @@ export interface Vended {
   /** Seconds that it lives on at its upstream after that; null: nobody knows when it ends. */
   readonly residualSeconds: number | null;
   readonly credential: Minted["credential"];
+  /** What kills it, each with the kill epoch at which it was decided. */
+  readonly kill: { readonly keys: readonly string[]; readonly epochs: readonly number[] };
   /** Asked right before it is written to the socket. */
   readonly permit: Permit;
-}
-
-type CredentialResource = Extract<Resource, { kind: "credential" }>;
-
-interface Order {
-  readonly resource: CredentialResource;
-  readonly provider: CredentialProvider;
-  readonly settings: unknown;
-  readonly holder: Holder;
-  readonly place: Place;
-  readonly requestId: string;
 }
 
 /**
@@ -74,7 +40,7 @@ interface Order {
  */
 export async function vend(
   deps: BrokerDeps,
-  request: { resource: CredentialResource; holder: Holder; requestId: string },
+  request: Pick<Order, "resource" | "holder" | "requestId" | "injected">,
 ): Promise<Vended> {
   const order = await orderOf(deps, request);
   const id = `lease_${ulid(deps.clock.nowMs())}`;
@@ -114,14 +80,14 @@ async function alone(deps: BrokerDeps, order: Order, id: string): Promise<Held> 
 
 async function orderOf(
   deps: BrokerDeps,
-  { resource, holder, requestId }: { resource: CredentialResource; holder: Holder; requestId: string },
+  { resource, holder, requestId, injected }: Pick<Order, "resource" | "holder" | "requestId" | "injected">,
 ): Promise<Order> {
   const provider = deps.kinds.get(resource.provider);
   const parsed = provider?.settings.safeParse(resource.settings);
   const place = await deps.places.find(holder.txn, holder.node);
   if (!provider || !parsed?.success) throw new AccessDeniedError({ reason: "not_served", resource: resource.name });
   if (!place) throw new InvalidTokenError({ reason: "token_unknown" });
-  return { resource, provider, settings: parsed.data, holder, place, requestId };
+  return { resource, provider, settings: parsed.data, holder, place, requestId, injected };
 }
 
 interface Intent {
@@ -136,14 +102,16 @@ interface Intent {
 
 /** The first durable step: what is about to be made, for whom, by which grant, with its lease. */
 async function decided(deps: BrokerDeps, order: Order, id: string): Promise<Intent> {
-  const { holder, place, resource } = order;
+  const { holder, resource, injected } = order;
   const facts = factsOf(order, id);
-  const keys = [...holder.killKeys, deathKeys.lease(id), deathKeys.resource(resource.name)];
-  const epochs = [...holder.killEpochs, null, null];
+  const own = [deathKeys.lease(id), deathKeys.resource(resource.name)];
+  if (injected !== undefined) own.push(deathKeys.resource(injected.into));
+  const keys = [...holder.killKeys, ...own];
+  const epochs = [...holder.killEpochs, ...own.map(() => null)];
   const prepare = (): { ask: Ask; value: { allowed: Allowed; issuedAt: number; endsAt: number } } => {
     const allowed = judged(deps, order);
     const issuedAt = deps.clock.now();
-    const endsAt = issuedAt + lifeOf(allowed, place, issuedAt);
+    const endsAt = issuedAt + lifeOf(order, allowed, issuedAt);
     const { provider, settings } = resource;
     const ask = askOf(deps, order, { action: "credential.vend", facts, kill: { keys, epochs }, allowed });
     const newLease = intentOf({ facts, provider, settings, node: holder.node, now: issuedAt, endsAt });
@@ -162,7 +130,8 @@ async function refusing(deps: BrokerDeps, order: Order, work: () => unknown): Pr
   try {
     work();
   } catch (error) {
-    if (error instanceof OAuthError) {
+    // What a call is refused is recorded with the call.
+    if (error instanceof OAuthError && order.injected === undefined) {
       const { holder, resource, requestId } = order;
       await deps.recorder.refused(
         {
@@ -180,110 +149,6 @@ async function refusing(deps: BrokerDeps, order: Order, work: () => unknown): Pr
     }
     throw error;
   }
-}
-
-/** @throws {InsufficientScopeError | AccessDeniedError} */
-function judged(deps: BrokerDeps, order: Order): Allowed {
-  const { resource, place, provider, settings, holder } = order;
-  const scope = `${resource.name}:vend`;
-  if (!holder.claims.scope.split(" ").includes(scope))
-    throw new InsufficientScopeError({ reason: "insufficient_scope", scope });
-  const current = deps.trust().resourceByName(resource.name);
-  const decision: Decision = current
-    ? decide(deps.trust(), {
-        path: place.node.path,
-        subject: place.task.subject,
-        resource: current,
-        scopes: [scope],
-        ceilings: [place.task.ceiling, place.node.ceiling],
-        txn: place.task.txn,
-        now: deps.clock.now(),
-      })
-    : { allowed: false, reason: "target_unknown", facts: {} };
-  if (!decision.allowed) throw new InsufficientScopeError({ reason: decision.reason, scope, ...decision.facts });
-  refuseResidual(provider.residualSeconds(settings), decision.residual);
-  return decision;
-}
-
-/**
- * What its provider cannot end in time needs a grant that says so (CONTRACT §7).
- *
- * @throws {AccessDeniedError} `residual_not_granted`
- */
-function refuseResidual(seconds: number, granted: Allowed["residual"]): void {
-  if (seconds === 0 || granted === "unlimited") return;
-  const limit = typeof granted === "number" ? granted : granted === "none" ? 0 : Number.POSITIVE_INFINITY;
-  // A value that nobody can take back leaves only where a grant says `residual: unlimited`.
-  if (seconds > limit || !Number.isFinite(seconds)) throw new AccessDeniedError({ reason: "residual_not_granted" });
-}
-
-function lifeOf(allowed: Allowed, place: Place, issuedAt: number): number {
-  return lifetimeSeconds({
-    asked: MAX_LIFETIME_SECONDS,
-    ...(allowed.ttlSeconds === undefined ? {} : { grantTtl: allowed.ttlSeconds }),
-    ...(allowed.until === undefined ? {} : { until: allowed.until }),
-    taskDeadline: place.task.deadline,
-    issuedAt,
-  });
-}
-
-function factsOf(order: Order, id: string): LeaseFacts {
-  const { holder, place, resource } = order;
-  const { subject, purpose } = place.task;
-  const email = subject.type === "human" ? subject.claims["email"] : undefined;
-  const why = holder.claims.purpose ?? purpose;
-  return {
-    id,
-    resource: resource.name,
-    agent: holder.agent.name,
-    owner: holder.agent.owner,
-    path: place.node.path,
-    sub: subject.sub,
-    txn: holder.txn,
-    jti: holder.claims.jti,
-    ...(typeof email === "string" ? { email } : {}),
-    ...(why === undefined ? {} : { purpose: why }),
-  };
-}
-
-function askOf(
-  deps: BrokerDeps,
-  order: Order,
-  at: { action: "credential.vend" | "credential.release"; facts: LeaseFacts; kill: Ask["kill"]; allowed: Allowed },
-): Ask {
-  const { holder, resource, provider, settings, requestId } = order;
-  const { action, facts, allowed } = at;
-  const isIntent = action === "credential.vend";
-  return {
-    action,
-    target: facts.id,
-    actor: holder.agent.name,
-    trustVersion: deps.trust().version,
-    kill: at.kill,
-    task: { txn: holder.txn, nodes: [holder.node] },
-    ...(isIntent ? { opens: provider.secrets(settings, facts) } : {}),
-    ...(isIntent && !holder.hasSpent
-      ? { replay: [...(holder.proof ? [holder.proof] : []), ...onceKeys(holder.claims, allowed.once)] }
-      : {}),
-    event: {
-      type: action,
-      agent: holder.agent.name,
-      sub: facts.sub,
-      txn: holder.txn,
-      jti: holder.claims.jti,
-      resource: resource.name,
-      requestId,
-      facts: {
-        lease: facts.id,
-        kind: resource.provider,
-        path: facts.path,
-        owner: facts.owner,
-        purpose: facts.purpose,
-        grants: allowed.grants.map((grant) => grant.grant),
-        trust_version: deps.trust().version,
-      },
-    },
-  };
 }
 
 /** Mints, and writes down what would end it before anything else happens. */
@@ -347,6 +212,7 @@ async function release(deps: BrokerDeps, order: Order, at: { intent: Intent; min
     expiresAt: intent.endsAt,
     residualSeconds: residualOf(order, intent.endsAt, minted),
     credential: minted.credential,
+    kill,
     permit: result.permit,
   };
 }

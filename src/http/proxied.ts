@@ -2,6 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { ProblemError } from "../api/problem.ts";
 import { InvalidRequestError, OAuthError, TemporarilyUnavailableError } from "../core/oauth/errors.ts";
 import {
+  AccountRequiredError,
   ApprovalRequiredError,
   BadGatewayError,
   CutError,
@@ -278,6 +279,13 @@ function faceOf({ deps, protocol, resource, req }: Exchange, thrown: unknown, re
     const title = status === 429 ? "Too many calls" : "The upstream is away";
     const json = { type, title, status, code, detail, decision, request_id: requestId };
     return { status, headers: { ...PROBLEM, "Retry-After": String(retryAfterSeconds) }, json };
+  }
+  if (thrown instanceof AccountRequiredError) {
+    const { code, decision, detail, connect } = thrown;
+    const type = `urn:ephor:problem:${code}`;
+    const title = "An account at the upstream is needed";
+    const json = { type, title, status: 403, code, detail, decision, connect, request_id: requestId };
+    return { status: 403, headers: PROBLEM, json };
   }
   if (thrown instanceof DeniedError) {
     const { decision, detail } = thrown;

@@ -1,4 +1,5 @@
 import type { Ask } from "../authz/ask.ts";
+import type { CredentialUse, InjectedCredential } from "../broker/injected.ts";
 import type { EventDraft, EventValue } from "../audit/event.ts";
 import { considerGrants, type Considered } from "../core/grants/considered.ts";
 import { checkStanding, decide, isObserving, type DecideInput, type Decision } from "../core/grants/decide.ts";
@@ -17,6 +18,7 @@ import type { Resource } from "../core/trust/model.ts";
 import type { ExactCall } from "../approvals/content.ts";
 import type { Place } from "../tasks/facts.ts";
 import { approvalFor, byApproval, goesWith, throughApproval, type Approved } from "./approved.ts";
+import { credentialFor } from "./credential-for.ts";
 import type { Holder, ProxyDeps } from "./deps.ts";
 import { DeniedError, LimitedError } from "./exchange.ts";
 import { argumentsKept, refusedKept, type CallContent } from "./recording.ts";
@@ -36,6 +38,8 @@ export interface ProxiedCall {
   readonly facts: Readonly<Record<string, EventValue>>;
   /** Secrets that forwarding it needs. */
   readonly secrets: readonly string[];
+  /** What it needs in place of secrets. */
+  readonly credential?: CredentialUse | undefined;
   /** The call as an approval is bound to it, made when asked for; absent where nobody knows it before it has flown by. */
   readonly exact?: () => ExactCall;
   /** Its arguments, for whoever keeps them; absent where it is no call of its own. */
@@ -60,6 +64,7 @@ export interface ProxiedCall {
 export interface DecidedCall {
   readonly permit: Permit;
   readonly opens: ReadonlyMap<string, Permit>;
+  readonly credential: InjectedCredential | undefined;
   readonly action: string;
   readonly allowed: Allowed;
   /** What kills it, and the kill epoch at which it was decided. */
@@ -103,25 +108,46 @@ export async function decided(deps: ProxyDeps, order: ProxiedCall): Promise<Deci
 
 async function throughGate(deps: ProxyDeps, order: ProxiedCall, place: Place): Promise<DecidedCall> {
   const { holder, resource } = order;
-  const keys = [...holder.kill.keys, deathKeys.resource(resource.name)];
-  const epochs = [...holder.kill.epochs, null];
+  let keys = [...holder.kill.keys, deathKeys.resource(resource.name)];
+  let epochs = [...holder.kill.epochs, null];
+  let credential: InjectedCredential | undefined;
   const prepare = (found: Approved | undefined): { ask: Ask; value: Judged & { approved?: Approved | undefined } } => {
     const judged = judge(deps, order, place);
     const approved = approvalFor(deps, order, { ...judged, place, found });
-    const ask = askOf(deps, order, { place, judged, kill: { keys, epochs } });
+    const ask = askOf(deps, order, { place, judged, kill: { keys, epochs }, lease: credential?.lease });
     return { ask: byApproval(ask, approved), value: { ...judged, approved } };
   };
+  const tell = (reason: Reason, facts: Readonly<Record<string, EventValue>>): Promise<string> =>
+    recordRefusal(deps, order, { facts: { path: place.node.path, ...facts }, reason });
+  const obtain = async (use: CredentialUse, found: Approved | undefined): Promise<void> => {
+    // For what is refused, or waits for somebody, nothing is made.
+    const { action } = prepare(found).value;
+    credential ??= await credentialFor(deps, order, {
+      use,
+      action,
+      tell,
+      judge: () => judge(deps, order, place).allowed,
+    });
+    keys = [...keys, ...credential.kill.keys];
+    epochs = [...epochs, ...credential.kill.epochs];
+  };
   const result = await throughApproval(deps, order, {
-    authorize: (found) => deps.authorizer.authorize(() => prepare(found)),
-    tell: (reason, facts) => recordRefusal(deps, order, { facts: { path: place.node.path, ...facts }, reason }),
+    authorize: async (found) => {
+      if (order.credential !== undefined && credential === undefined) await obtain(order.credential, found);
+      return await deps.authorizer.authorize(() => prepare(found));
+    },
+    tell,
   }).catch((error: unknown) => refused(deps, order, error));
-  if (result.outcome !== "granted")
+  if (result.outcome !== "granted") {
+    credential?.forget();
     throw new InvalidTokenError({ reason: result.outcome === "continue" ? "internal" : result.outcome });
+  }
   const { permit, opens, epoch, value } = result;
   const { approved, ...judged } = value;
   return {
     permit,
     opens,
+    credential,
     epoch,
     keys,
     eventId: permit.eventId,
@@ -244,7 +270,11 @@ function inputOf(
   };
 }
 
-function askOf(deps: ProxyDeps, order: ProxiedCall, at: { place: Place; judged: Judged; kill: Ask["kill"] }): Ask {
+function askOf(
+  deps: ProxyDeps,
+  order: ProxiedCall,
+  at: { place: Place; judged: Judged; kill: Ask["kill"]; lease: string | undefined },
+): Ask {
   const { holder, secrets } = order;
   const { state } = holder.token;
   const { allowed, action } = at.judged;
@@ -267,6 +297,7 @@ function askOf(deps: ProxyDeps, order: ProxiedCall, at: { place: Place; judged: 
       action,
       path: at.place.node.path,
       grants: allowed.grants.map(({ grant }) => grant),
+      lease: at.lease,
       would_refuse: allowed.wouldRefuse?.reason ?? order.over,
       considered: toldOf(at.judged.looked),
       ...kept?.facts,

@@ -7,6 +7,7 @@ import type { Waiting } from "../approvals/waiting.ts";
 import type { Recorder } from "../audit/recorder.ts";
 import type { Authorizer } from "../authz/authorize.ts";
 import type { Streams } from "../authz/streams.ts";
+import type { InjectedCredentials } from "../broker/injected.ts";
 import type { TrustIndex } from "../core/trust/compiled.ts";
 import type { Attestor } from "../keys/attestor.ts";
 import type { AgentIdentity, Presented } from "../sts/agent-identity.ts";
@@ -35,6 +36,7 @@ export interface ProxyDeps {
   readonly secrets: Pick<Secrets, "open">;
   /** Seals what is kept of calls. */
   readonly envelope: Pick<Envelope, "seal">;
+  readonly injected: InjectedCredentials;
   readonly approvals: ProxyApprovals;
   /** Calls that wait for one. */
   readonly waiting: Waiting;

@@ -149,6 +149,44 @@ export class ApprovalRequiredError extends DeniedError {
   }
 }
 
+/** Where an account at an upstream is connected: whose, at which credential resource, and the secret that it is. */
+export interface AccountNotice {
+  readonly resource: string;
+  readonly subject: string;
+  readonly secret: string;
+  /** For whoever runs Ephor. */
+  readonly command: string;
+}
+
+/** A call that needs its human's account at the upstream, and there is none, or it is let in no more. */
+export class AccountRequiredError extends DeniedError {
+  readonly code: "account_not_connected" | "human_missing";
+  /** Absent where no human is behind the task. */
+  readonly connect: AccountNotice | undefined;
+
+  constructor(decision: string, of: { resource: string; sub: string; secret: string | undefined }) {
+    const { resource, sub, secret } = of;
+    const isHuman = secret !== undefined;
+    super(
+      decision,
+      isHuman
+        ? `${sub} has no account connected at ${resource}, or it is let in no more: connect it, and call again.`
+        : `This resource is used with a person's own account at ${resource}, and the task is for nobody but its agent.`,
+    );
+    this.code = isHuman ? "account_not_connected" : "human_missing";
+    this.connect = isHuman ? { resource, subject: sub, secret, command: `ephor secret set ${secret}` } : undefined;
+  }
+}
+
+/** What a JSON-RPC error says of a refusal beside its sentence. */
+export function deniedData(error: DeniedError): Readonly<Record<string, unknown>> {
+  const { decision } = error;
+  if (error instanceof ApprovalRequiredError) return { decision, approval: error.approval };
+  if (!(error instanceof AccountRequiredError)) return { decision };
+  const { code, connect } = error;
+  return { decision, code, ...(connect && { connect }) };
+}
+
 /** The upstream could not be reached, or answered what must not be relayed. */
 export class BadGatewayError extends Error {
   override readonly name = "BadGatewayError";

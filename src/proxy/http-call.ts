@@ -1,9 +1,8 @@
 import { InvalidRequestError } from "../core/oauth/errors.ts";
-import type { Reason } from "../core/oauth/reasons.ts";
-import { JsonError, readJson } from "../core/token/json.ts";
 import type { ExactCall } from "../approvals/content.ts";
 import type { UpstreamAnswer } from "../system/egress-upstreams.ts";
 import { bodyBounds, type BodyBounds } from "./admission.ts";
+import { awsForward, awsSignature, awsTarget, checkAwsCall, readAwsBody } from "./aws-call.ts";
 import { isPlainQuery, parametersOf, segmentsOf } from "./canonical-path.ts";
 import { decided, refused, type ProxiedCall } from "./decided.ts";
 import type { ProxyDeps } from "./deps.ts";
@@ -15,12 +14,11 @@ import { patiently, untilOf } from "./patience.ts";
 import { waitPreferred } from "./prefer.ts";
 import { bearerOf, type CallContent } from "./recording.ts";
 import { flying, relayed, relayedBody, takeOff, type Flight } from "./relay.ts";
+import { malformed, readRequestBody, type RequestBody } from "./request-body.ts";
 import { traceOf } from "./trace.ts";
 import { httpUpstreamOf, type HttpResource, type HttpUpstream } from "./upstream.ts";
 
 const METHODS = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]);
-const JSON_DEPTH = 64;
-const JSON_TYPE = /^application\/(?:json|[a-z0-9.+-]+\+json)$/;
 
 /**
  * Proxies one HTTP call (CONTRACT §8). Its methods and paths stand for actions; its query and JSON body are what conditions
@@ -45,13 +43,15 @@ export async function httpCall(deps: ProxyDeps, request: ProxiedRequest): Promis
     // Not `path`: that is the chain.
     facts: { method: request.method, target: (request.path || "/").slice(0, 512) },
     secrets: upstream.inject?.secrets ?? [],
+    credential: upstream.inject?.credential,
     traceId: trace.id,
     whenOver: request.whenOver,
   };
   const bounds = bodyBounds(resource, deps.clock.now());
-  const { headers, body, call } = await readCall(request, { upstream, blank, bounds }).catch((error: unknown) =>
+  const read = await readCall(request, { upstream, blank, bounds }).catch((error: unknown) =>
     refused(deps, blank, error),
   );
+  const { headers, body, call } = read;
   const seconds = waitPreferred(headers["prefer"]);
   const decision = await (seconds === undefined
     ? decided(deps, call)
@@ -65,10 +65,12 @@ export async function httpCall(deps: ProxyDeps, request: ProxiedRequest): Promis
     whenGone: request.whenGone,
   });
   return await flying(flight, async () => {
-    const answer = await flight.send({
+    const { credential } = decision;
+    const { aws, origin } = upstream;
+    const order = {
       pool: poolOf(resource, call),
-      origin: upstream.origin,
-      path: targetOf(upstream, request),
+      origin,
+      path: read.target,
       method: request.method,
       headers: {
         ...headers,
@@ -79,38 +81,65 @@ export async function httpCall(deps: ProxyDeps, request: ProxiedRequest): Promis
       },
       body,
       internal: upstream.internal,
-    });
+    };
+    const { path, parameters } = read;
+    const unsigned = aws && { scope: aws, origin, method: request.method, path, parameters, headers, body };
+    const answer = await flight.send(
+      order,
+      unsigned && credential && (() => awsSignature(credential, unsigned, deps.clock.nowMs())),
+    );
     return answered(flight, answer, request.method);
   });
 }
 
-/** Reads what is decided on and sent, once. @throws {InvalidRequestError} */
+/** A call that was read once: what is decided on, and what is sent. */
+interface ReadCall {
+  readonly headers: Record<string, string>;
+  readonly body: RequestBody["body"];
+  readonly call: ProxiedCall;
+  readonly path: string;
+  readonly parameters: Readonly<Record<string, unknown>>;
+  /** The path with its query. */
+  readonly target: string;
+}
+
+/** @throws {InvalidRequestError} */
 async function readCall(
   request: ProxiedRequest,
   at: { upstream: HttpUpstream; blank: ProxiedCall; bounds: BodyBounds },
-): Promise<{
-  headers: Record<string, string>;
-  body: string | AsyncIterable<Uint8Array> | undefined;
-  call: ProxiedCall;
-}> {
+): Promise<ReadCall> {
   const { upstream, blank, bounds } = at;
   const { segments, parameters } = readTarget(request);
+  const { aws } = upstream;
   const headers = forwardedHeaders(request.headers, {
-    forward: upstream.forward,
+    forward: aws ? awsForward(request.headers, upstream.forward) : upstream.forward,
     injected: upstream.inject ? [upstream.inject.header] : [],
   });
   if (headers === undefined) throw malformed("A header occurs more than once.");
-  const { body, value, json, over } = await readRequestBody(request, headers["content-type"], bounds);
+  const type = headers["content-type"];
+  const { body, value, json, over, bound } = await (aws
+    ? readAwsBody(request, type, { upstream, bounds })
+    : readRequestBody(request, type, bounds));
   const actions = upstream.routes.actionsOf(request.method, segments);
   const isKnown = body === undefined || typeof body === "string";
   const content = (): CallContent => ({
     arguments: { query: parameters, ...(value !== undefined && { body: value }) },
-    unread: isKnown ? undefined : (headers["content-type"] ?? "none"),
+    unread: isKnown ? undefined : (type ?? "none"),
     bearer: bearerOf(request),
   });
-  const exact = (): ExactCall => exactHttp({ ...request, headers, body: body as string | undefined });
+  const exact = (): ExactCall => exactHttp({ ...request, headers, body: bound ?? (body as string | undefined) });
   const call = { ...blank, actions, args: { ...parameters, ...json }, over, content, ...(isKnown && { exact }) };
-  return { headers, body, call };
+  if (aws === undefined) {
+    const path = targetOf(upstream, request);
+    return { headers, body, call, path, parameters, target: path };
+  }
+  checkAwsCall({ parameters, headers, json });
+  // Only what is known to be whole has a length that we may say.
+  if (!isKnown && !(body instanceof Uint8Array)) headers["content-length"] = String(request.length);
+  const operation = headers["x-amz-target"];
+  const named = operation === undefined ? {} : { operation };
+  const called = { ...call, call: { ...call.call, ...named }, facts: { ...call.facts, ...named } };
+  return { headers, body, call: called, parameters, ...awsTarget(upstream, { ...request, segments, parameters }) };
 }
 
 /** @throws {InvalidRequestError} */
@@ -132,43 +161,6 @@ function readTarget(request: ProxiedRequest): {
   // RFC 6750 §2.3 is not served: a token in a URL is in somebody's log (A-PRX-01).
   if (parameters["access_token"] !== undefined) throw malformed("A token belongs in the Authorization header.");
   return { segments, parameters };
-}
-
-/** A JSON body as it was judged; any other as it comes. */
-async function readRequestBody(
-  request: ProxiedRequest,
-  contentType: string | undefined,
-  bounds: BodyBounds,
-): Promise<{
-  body: string | AsyncIterable<Uint8Array> | undefined;
-  /** What was read; undefined: nothing. */
-  value?: unknown;
-  json: Readonly<Record<string, unknown>>;
-  over?: Reason | undefined;
-}> {
-  if (request.headers.some(([name]) => name.toLowerCase() === "content-encoding"))
-    throw new InvalidRequestError({ reason: "content_type", status: 415, help: "The body must not be compressed." });
-  const type = (contentType ?? "").split(";", 1)[0]?.trim().toLowerCase() ?? "";
-  if (!JSON_TYPE.test(type)) {
-    const flowing = request.flow(bounds.flowBytes);
-    if (flowing !== undefined && type === "") throw malformed("The body has no content type.");
-    return { body: flowing, json: {}, over: bounds.over.flow(request.length ?? 0) };
-  }
-  const bytes = await request.read(bounds.readBytes);
-  if (bytes.byteLength === 0) return { body: undefined, json: {} };
-  try {
-    const value = readJson(bytes, { maxDepth: JSON_DEPTH });
-    // Written anew: what was decided on is what is sent (INV-18).
-    const json = isRecord(value) ? value : { body: value };
-    return { body: JSON.stringify(value), value, json, over: bounds.over.read(bytes.byteLength) };
-  } catch (error) {
-    if (error instanceof JsonError) throw malformed("The body is no JSON that every parser reads alike.");
-    throw error;
-  }
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function targetOf(upstream: HttpUpstream, { path, query }: ProxiedRequest): string {
@@ -208,8 +200,4 @@ function lengthOf(raw: readonly string[], { status, method }: { status: number; 
   const length = rawHeader(raw, "content-length");
   const isBare = status === 204 || status === 304 || (method === "HEAD" && length === undefined);
   return isBare || length === undefined || !/^\d{1,15}$/.test(length) ? [] : [["Content-Length", length]];
-}
-
-function malformed(help: string): InvalidRequestError {
-  return new InvalidRequestError({ reason: "malformed_request", help });
 }

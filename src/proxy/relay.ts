@@ -17,6 +17,7 @@ import {
   type RelayedBody,
   type WholeBody,
 } from "./exchange.ts";
+import { openedCredential } from "./opened-credential.ts";
 import { createMasking, spellingsOf, type Masking } from "./masking.ts";
 import { answerTap, type AnswerTap } from "./recording.ts";
 import type { Rendering } from "./upstream.ts";
@@ -29,8 +30,8 @@ export interface Flight {
   readonly tap: AnswerTap | undefined;
   /** Fires when the call is cut, or its caller is gone. */
   readonly signal: CutSignal;
-  /** Sends it over HTTP, once. @throws {BadGatewayError | CutError} */
-  send(order: Omit<UpstreamOrder, "signal">): Promise<UpstreamAnswer>;
+  /** Sends it over HTTP, once. @param signed headers that are made right then @throws {BadGatewayError | CutError} */
+  send(order: Omit<UpstreamOrder, "signal">, signed?: () => Promise<UpstreamOrder["headers"]>): Promise<UpstreamAnswer>;
   /** Lets it leave in another way, once. @throws {BadGatewayError | CutError} */
   leave(by: (signal: CutSignal) => Promise<UpstreamAnswer>): Promise<UpstreamAnswer>;
   /** The end; only the first counts. */
@@ -90,6 +91,7 @@ async function opened(
   inject: Rendering | undefined,
 ): Promise<{ injected: string | undefined; spellings: readonly string[] }> {
   if (inject === undefined) return { injected: undefined, spellings: [] };
+  if (decided.credential !== undefined) return openedCredential(decided.credential);
   const texts = new Map<string, string>();
   for (const [name, permit] of decided.opens) {
     const { value, version } = await deps.secrets.open(permit, name).catch((cause: unknown) => {
@@ -167,6 +169,7 @@ function flightOf(
     try {
       const answer = await by(cutting);
       ({ status } = answer);
+      if (status === 401) decided.credential?.refused();
       return answer;
     } catch (error) {
       const { outcome, problem, thrown } = failureOf(error, { stream, signal: cutting });
@@ -188,7 +191,11 @@ function flightOf(
       cutting.abort();
     },
     leave,
-    send: (order) => leave(() => sent(deps, call, { ...order, signal: cutting })),
+    send: (order, signed) =>
+      leave(async () => {
+        const headers = signed === undefined ? order.headers : { ...order.headers, ...(await signed()) };
+        return await sent(deps, call, { ...order, headers, signal: cutting });
+      }),
   };
 }
 

@@ -1,3 +1,5 @@
+import type { CredentialUse } from "../broker/injected.ts";
+import { awsScopeOf, type AwsScope } from "../core/trust/aws-endpoint.ts";
 import type { Resource } from "../core/trust/model.ts";
 import { isLoopbackUrl } from "../core/trust/values.ts";
 import { compileRoutes, type HttpRoutes } from "./http-route.ts";
@@ -6,6 +8,8 @@ import { compileRoutes, type HttpRoutes } from "./http-route.ts";
 export interface Rendering {
   /** Names of the secrets that it needs. */
   readonly secrets: readonly string[];
+  /** What it is made of in place of secrets. */
+  readonly credential?: CredentialUse;
   /** @param valueOf a secret's text */
   render(valueOf: (secret: string) => string): string;
   /** Whether a value can stand where it goes. */
@@ -32,6 +36,8 @@ export interface Upstream {
 /** An HTTP resource, ready to be called. */
 export interface HttpUpstream extends Upstream {
   readonly routes: HttpRoutes;
+  /** Requests are signed for this; undefined: they are not AWS's. */
+  readonly aws: AwsScope | undefined;
 }
 
 export type HttpResource = Extract<Resource, { kind: "http" }>;
@@ -41,9 +47,19 @@ interface Settings {
   readonly http?: string;
   readonly mcp?: string | { readonly command: readonly string[] };
   readonly routes?: Readonly<Record<string, readonly string[]>>;
-  readonly inject?: { readonly header: string; readonly value: string };
+  readonly inject?: InjectSettings;
   readonly internal?: boolean;
   readonly forward?: readonly string[];
+}
+
+interface InjectSettings {
+  readonly header?: string;
+  readonly value?: string;
+  readonly oauth?: string;
+  readonly aws?: string;
+  readonly policy?: string;
+  readonly service?: string;
+  readonly region?: string;
 }
 
 const httpUpstreams = new WeakMap<Resource, HttpUpstream>();
@@ -54,7 +70,9 @@ export function httpUpstreamOf(resource: HttpResource): HttpUpstream {
   let made = httpUpstreams.get(resource);
   if (made === undefined) {
     const settings = resource.settings as Settings;
-    made = { ...upstreamOf(settings.http ?? "", settings), routes: compileRoutes(settings.routes ?? {}) };
+    const { http = "", inject = {}, routes = {} } = settings;
+    const aws = inject.aws === undefined ? undefined : scopeOf(http, inject);
+    made = { ...upstreamOf(http, settings), routes: compileRoutes(routes), aws };
     httpUpstreams.set(resource, made);
   }
   return made;
@@ -86,7 +104,17 @@ function upstreamOf(address: string, settings: Settings): Upstream {
 
 const SECRET = /\{secret:([a-z0-9][a-z0-9-]{0,62})\}/g;
 
-function injectionOf({ header, value }: { header: string; value: string }): Injection {
+/** What apply made sure of: that the resource says what its host does not. */
+function scopeOf(http: string, { service, region }: InjectSettings): AwsScope {
+  const told = awsScopeOf(http);
+  return { service: service ?? told?.service ?? "", region: region ?? told?.region ?? "" };
+}
+
+function injectionOf({ header = "", value = "", oauth, aws, policy }: InjectSettings): Injection {
+  const kind = aws === undefined ? "oauth" : "aws";
+  const resource = aws ?? oauth;
+  if (resource !== undefined)
+    return { header: "authorization", ...renderingOf("", /^$/), credential: { kind, resource, policy } };
   // A line end in a secret would begin another header.
   return { header: header.toLowerCase(), ...renderingOf(value, /^[\x20-\x7e\x80-\xff]*$/) };
 }

@@ -1,6 +1,7 @@
 import type { OnBehalfOf } from "../core/trust/model.ts";
 import type { Path, TrustProblem } from "../core/trust/problem.ts";
 import type { TrustEntry } from "../core/trust/schema.ts";
+import { checkMaker, injectedUseOf, type InjectedUse } from "./check-inject.ts";
 import type { Merged } from "./merged.ts";
 
 /** One object's mention of another. */
@@ -13,6 +14,8 @@ interface Reference {
   readonly identifies?: "workloads" | "humans";
   /** Whether people sign in there, so that it must have a `client_id`. */
   readonly signsIn?: boolean;
+  /** What a credential resource must be, where one makes what is injected. */
+  readonly makes?: InjectedUse;
 }
 
 /** An object without the place where it was written. */
@@ -45,6 +48,8 @@ export function* referencesOf(object: Named): Generator<Reference> {
       if (introspection !== undefined && "agent" in introspection) {
         yield { at: ["introspection", "agent"], kind: "agents", name: introspection.agent };
       }
+      const makes = injectedUseOf(object.model);
+      if (makes !== undefined) yield { at: ["inject", makes.kind], kind: "resources", name: makes.resource, makes };
       return;
     }
     case "grants": {
@@ -76,7 +81,7 @@ function partyReference(party: OnBehalfOf, at: number, count: number): Reference
 /** What is wrong with an object's references after a plan. */
 export function checkReferences(object: Named, merged: Merged): TrustProblem[] {
   return [...referencesOf(object)].flatMap((reference) => {
-    const { at, kind, name, identifies, signsIn } = reference;
+    const { at, kind, name, identifies, signsIn, makes } = reference;
     const singular = kind.slice(0, -1);
     if (!merged[kind].has(name)) {
       return [
@@ -105,6 +110,7 @@ export function checkReferences(object: Named, merged: Merged): TrustProblem[] {
         },
       ];
     }
-    return [];
+    const maker = makes && merged.resources.get(name);
+    return maker ? checkMaker(makes, maker) : [];
   });
 }

@@ -29,6 +29,9 @@ const NOT_NOW: Readonly<Partial<Record<Reason, string>>> = {
   too_many_streams: "the grants allow it, but the agent had as many calls in progress at the resource as it may.",
   body_too_large: "the body was longer than the resource takes.",
   upstream_unavailable: "the grants allow it, but the upstream could not be reached.",
+  account_not_connected: "the grants allow it, but its human has no account at the upstream, or it is let in no more.",
+  human_missing:
+    "the grants allow it, but the upstream is used with a person's own account, and no human is behind it.",
   approval_required: "the grants allow it once somebody approves it: ephor approvals lists what waits.",
   approval_denied: "the grants would have allowed it, but whoever was asked denied it.",
 };

@@ -1,6 +1,7 @@
 import { createApprovals } from "../approvals/approvals.ts";
 import { createWaiting, type Waiting } from "../approvals/waiting.ts";
 import type { BrokerDeps } from "../broker/deps.ts";
+import { createInjectedCredentials } from "../broker/injected.ts";
 import type { Rooms } from "../http/rooms.ts";
 import type { ProxyApprovals } from "../proxy/approved.ts";
 import { createAdmissions } from "../proxy/admission.ts";
@@ -80,6 +81,7 @@ function proxyRoom(
     places,
     secrets: broker.secrets,
     envelope: ground.envelope,
+    injected: createInjectedCredentials({ ...broker, streams: ground.streams }),
     streams: ground.streams,
     upstreams,
     admissions: createAdmissions({ clock, breakers, counts: createCallCounts({ db: ground.db, clock }) }),

@@ -8,32 +8,67 @@ export interface AwsSigningKeys {
   readonly sessionToken?: string;
 }
 
-/**
- * Signs a POST to a service of AWS by Signature Version 4, as of now by this machine's clock.
- *
- * @returns all headers to be sent
- * @see IAM User Guide, "Create a signed AWS API request"
- */
-export async function signedAwsHeaders(request: {
+/** A request as it will be sent. */
+export interface AwsRequest {
+  /** The signing name. */
   readonly service: string;
   readonly region: string;
   readonly keys: AwsSigningKeys;
+  /** Without its query. */
   readonly url: URL;
+  /** By default POST. */
+  readonly method?: string;
+  /** Decoded; as sent, each is encoded by {@link awsEncoded}. */
+  readonly query?: Readonly<Record<string, string | readonly string[]>>;
+  /** To be signed; lower case. */
   readonly headers: Readonly<Record<string, string>>;
-  readonly body: string;
-}): Promise<Readonly<Record<string, string>>> {
-  const { service, region, keys, url, headers, body } = request;
-  const signer = new SignatureV4({ service, region, credentials: keys, sha256: Sha256 });
-  const signed = await signer.sign({
-    method: "POST",
-    protocol: url.protocol,
-    hostname: url.hostname,
-    ...(url.port !== "" && { port: Number(url.port) }),
-    path: url.pathname,
-    headers: { host: url.host, ...headers },
-    body,
+  /** `unsigned`: it flows, and only S3 takes that. */
+  readonly body: string | Uint8Array | undefined | { readonly unsigned: true };
+  /** Milliseconds since the epoch; by default this machine's clock. */
+  readonly atMs?: number;
+}
+
+/** Services that sign a path as it is sent; all others sign it encoded once more. */
+const PATH_AS_SENT: ReadonlySet<string> = new Set(["s3", "s3-object-lambda", "s3-outposts", "s3express"]);
+
+/**
+ * Signs a request to a service of AWS by Signature Version 4.
+ *
+ * @returns all headers that were signed, and what the signature adds
+ * @see IAM User Guide, "Create a signed AWS API request"
+ */
+export async function signedAwsHeaders(request: AwsRequest): Promise<Readonly<Record<string, string>>> {
+  const { service, region, keys, url, method = "POST", query = {}, headers, body, atMs } = request;
+  const isUnsigned = typeof body === "object" && "unsigned" in body;
+  const signer = new SignatureV4({
+    service,
+    region,
+    credentials: keys,
+    sha256: Sha256,
+    uriEscapePath: !PATH_AS_SENT.has(service),
   });
+  const signed = await signer.sign(
+    {
+      method,
+      protocol: url.protocol,
+      hostname: url.hostname,
+      ...(url.port !== "" && { port: Number(url.port) }),
+      path: url.pathname,
+      query: query as Record<string, string | string[]>,
+      headers: { host: url.host, ...headers, ...(isUnsigned && { "x-amz-content-sha256": "UNSIGNED-PAYLOAD" }) },
+      ...(isUnsigned ? {} : { body }),
+    },
+    atMs === undefined ? {} : { signingDate: new Date(atMs) },
+  );
   return signed.headers;
+}
+
+/** A name, a value or a segment of a path as AWS encodes it, so that what is sent has one spelling (RFC 3986 §2.3). */
+export function awsEncoded(text: string): string {
+  return encodeURIComponent(text).replaceAll(
+    /[!'()*]/g,
+    (character) => `%${character.charCodeAt(0).toString(16).toUpperCase()}`,
+  );
 }
 
 /** Node's own SHA-256, in the form that the signer takes: with a key it is an HMAC. */

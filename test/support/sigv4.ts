@@ -54,14 +54,16 @@ export function verifySigV4(
   if (keys === undefined || request.headers["x-amz-security-token"] !== keys.sessionToken)
     throw new SigV4Refusal("InvalidClientTokenId");
 
-  const bodyHash = sha256(body);
   const sentHash = request.headers["x-amz-content-sha256"];
+  const isUnsigned = o.service === "s3" && sentHash === "UNSIGNED-PAYLOAD";
+  const bodyHash = isUnsigned ? "UNSIGNED-PAYLOAD" : sha256(body);
   if (sentHash !== undefined && sentHash !== bodyHash) throw new SigV4Refusal("SignatureDoesNotMatch", "body");
+  if (o.service === "s3" && sentHash === undefined) throw new SigV4Refusal("MissingSecurityHeader");
   const [path = "/", query = ""] = (request.url ?? "/").split("?");
   const canonical = [
     request.method,
-    path,
-    query.split("&").toSorted().join("&"),
+    canonicalPath(path, o.service),
+    canonicalQuery(query),
     ...names.map(
       (name) =>
         `${name}:${String(request.headers[name] ?? "")
@@ -79,6 +81,25 @@ export function verifySigV4(
   const expected = createHmac("sha256", key).update(toSign).digest();
   if (!timingSafeEqual(expected, Buffer.from(signature, "hex"))) throw new SigV4Refusal("SignatureDoesNotMatch");
   return accessKeyId;
+}
+
+/** As AWS reads a path: decoded, encoded anew, and by all but S3 once more. */
+function canonicalPath(path: string, service: string): string {
+  const once = path.split("/").map((segment) => encoded(decodeURIComponent(segment)));
+  return (service === "s3" ? once : once.map(encoded)).join("/");
+}
+
+function canonicalQuery(query: string): string {
+  if (query === "") return "";
+  const pairs = query.split("&").map((part) => {
+    const [name = "", value = ""] = part.split("=");
+    return `${encoded(decodeURIComponent(name))}=${encoded(decodeURIComponent(value))}`;
+  });
+  return pairs.toSorted().join("&");
+}
+
+function encoded(text: string): string {
+  return encodeURIComponent(text).replaceAll(/[!'()*]/g, (one) => `%${one.charCodeAt(0).toString(16).toUpperCase()}`);
 }
 
 function sha256(data: string | Buffer): string {

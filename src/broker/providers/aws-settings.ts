@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { AWS_REGION } from "../../core/trust/aws-endpoint.ts";
 import { TRUST_LIMITS } from "../../core/trust/limits.ts";
 import { isLoopbackUrl, NAME_PATTERN, nameValue, textValue, urlValue } from "../../core/trust/values.ts";
 import { rotateEveryValue } from "../rotate-every.ts";
@@ -15,7 +16,7 @@ const roleArn = z.string().regex(/^arn:aws[a-z-]*:iam::\d{1,12}:role\/[\w+=,.@/-
   error: "must be the ARN of a role, like arn:aws:iam::111122223333:role/agents",
 });
 
-const region = z.string().regex(/^[a-z]{2,4}(?:-[a-z]{2,12}){1,3}-\d{1,2}$/, {
+const region = z.string().regex(AWS_REGION, {
   error: "must be an AWS region like eu-west-1",
 });
 

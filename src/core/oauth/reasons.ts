@@ -147,6 +147,8 @@ export const REASONS = [
   "overloaded",
   "decrypt_failed",
   "residual_not_granted",
+  "account_not_connected",
+  "human_missing",
   "upstream_refused",
   "upstream_unavailable",
   "internal",

@@ -56,7 +56,7 @@ export const HINTS: Readonly<Record<string, string>> = {
   introspection: '{agent: NAME} or {secret_hash: "sha256:…"}',
   secret_hash: "sha256: and 64 hexadecimal digits, as `ephor resources secret NAME` prints it",
   inject:
-    '{header: NAME, value: "Bearer {secret:NAME}"}; at a server with a command {env: NAME, value: "{secret:NAME}"}',
+    '{header: NAME, value: "Bearer {secret:NAME}"}, {oauth: RESOURCE} or, at an http resource, {aws: RESOURCE}; at a server with a command {env: NAME, value: "{secret:NAME}"}',
   header: "the name of a request header that authenticates",
   env: "the name of an environment variable",
   value: "text, with {secret:NAME} where the secret goes",

@@ -4,7 +4,7 @@ import { httpLimitsValue, mcpLimitsValue } from "./call-limits.ts";
 import { TRUST_LIMITS } from "./limits.ts";
 import type { Mode, Resource } from "./model.ts";
 import { credentialIdentifier, httpIdentifier, mcpIdentifier } from "./identifiers.ts";
-import { checkMcpSettings, commandValue, injectValue, mcpInjectValue } from "./inject-schema.ts";
+import { checkHttpSettings, checkMcpSettings, commandValue, injectValue, mcpInjectValue } from "./inject-schema.ts";
 import { recordValue } from "./record-schema.ts";
 import { dateSeconds, dateValue, isLoopbackUrl, nameValue, urlValue } from "./values.ts";
 
@@ -91,16 +91,22 @@ const FIELDS = {
         context.addIssue({ code: "custom", path, message, params: { mend } }),
       ),
     ),
-  http: z.strictObject({
-    http: serverUrl,
-    actions: z.record(actionValue, z.array(routeValue).min(1).max(TRUST_LIMITS.actions)),
-    inject: injectValue.optional(),
-    forward: forwardValue.optional(),
-    internal: z.boolean().optional(),
-    limits: httpLimitsValue.optional(),
-    record: recordValue.optional(),
-    mode: modeValue.optional(),
-  }),
+  http: z
+    .strictObject({
+      http: serverUrl,
+      actions: z.record(actionValue, z.array(routeValue).min(1).max(TRUST_LIMITS.actions)),
+      inject: injectValue.optional(),
+      forward: forwardValue.optional(),
+      internal: z.boolean().optional(),
+      limits: httpLimitsValue.optional(),
+      record: recordValue.optional(),
+      mode: modeValue.optional(),
+    })
+    .superRefine((wire, context) =>
+      checkHttpSettings(wire, ({ path, message, mend }) =>
+        context.addIssue({ code: "custom", path, message, params: { mend } }),
+      ),
+    ),
   credential: z.strictObject({
     credential: z
       .partialRecord(z.enum(PROVIDERS), settingsValue)

@@ -196,6 +196,7 @@ async function sent(
     call: { kind: "mcp", method },
     facts: { method, why: "tools are pinned" },
     secrets: upstream.inject?.secrets ?? [],
+    credential: upstream.inject?.credential,
   };
   const { inject } = upstream;
   const decision = await decided(deps, call);

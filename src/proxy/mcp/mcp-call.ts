@@ -5,13 +5,7 @@ import type { ProxyDeps } from "../deps.ts";
 import { bodyBounds } from "../admission.ts";
 import { APPROVAL_HEADER } from "../approved.ts";
 import { exactMcp, withClaim } from "../exact-call.ts";
-import {
-  ApprovalRequiredError,
-  DeniedError,
-  LimitedError,
-  type ProxiedAnswer,
-  type ProxiedRequest,
-} from "../exchange.ts";
+import { deniedData, DeniedError, LimitedError, type ProxiedAnswer, type ProxiedRequest } from "../exchange.ts";
 import { forwardedHeaders, type HeaderLines } from "../forwarded-headers.ts";
 import { bearerOf } from "../recording.ts";
 import { flying, takeOff, type Flight } from "../relay.ts";
@@ -212,12 +206,7 @@ async function sent(
 
 function denial(error: DeniedError, message: McpMessage): RpcError {
   const id = message.kind === "request" ? message.id : undefined;
-  const { decision } = error;
-  return new RpcError(RPC.denied, error.detail, {
-    status: id === undefined ? 400 : 200,
-    id,
-    data: error instanceof ApprovalRequiredError ? { decision, approval: error.approval } : { decision },
-  });
+  return new RpcError(RPC.denied, error.detail, { status: id === undefined ? 400 : 200, id, data: deniedData(error) });
 }
 
 function notNow({ status, detail, decision, retryAfterSeconds }: LimitedError, message: McpMessage): RpcError {

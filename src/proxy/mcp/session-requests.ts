@@ -2,7 +2,14 @@ import { rawHeader } from "../forwarded-headers.ts";
 import { InvalidRequestError, InvalidTokenError } from "../../core/oauth/errors.ts";
 import type { UpstreamAnswer } from "../../system/egress-upstreams.ts";
 import { decided, refused, type DecidedCall, type ProxiedCall } from "../decided.ts";
-import { BadGatewayError, DeniedError, LimitedError, type ProxiedAnswer, type ProxiedRequest } from "../exchange.ts";
+import {
+  BadGatewayError,
+  deniedData,
+  DeniedError,
+  LimitedError,
+  type ProxiedAnswer,
+  type ProxiedRequest,
+} from "../exchange.ts";
 import { forwardedHeaders, RELAYED, type HeaderLines } from "../forwarded-headers.ts";
 import { flying, relayedBody, takeOff, type Flight } from "../relay.ts";
 import { traceOf } from "../trace.ts";
@@ -209,7 +216,7 @@ async function sent(
       throw new RpcError(RPC.denied, detail, { status, retryAfterSeconds, data: { decision: error.decision } });
     }
     if (!(error instanceof DeniedError)) throw error;
-    throw new RpcError(RPC.denied, error.detail, { status: 403, data: { decision: error.decision } });
+    throw new RpcError(RPC.denied, error.detail, { status: 403, data: deniedData(error) });
   });
   const { flight, injected } = await takeOff(deps, { call, decided: decision, inject, whenGone: request.whenGone });
   const answer = await flight.send({

@@ -33,6 +33,7 @@ export function blankCall({ request, resource, holder, upstream }: Turn): Proxie
     call: { kind: "mcp" },
     facts: {},
     secrets: upstream.inject?.secrets ?? [],
+    credential: upstream.inject?.credential,
     whenOver: request.whenOver,
   };
 }

@@ -1,0 +1,63 @@
+import { InvalidRequestError } from "../core/oauth/errors.ts";
+import type { Reason } from "../core/oauth/reasons.ts";
+import { JsonError, readJson } from "../core/token/json.ts";
+import type { BodyBounds } from "./admission.ts";
+import type { ProxiedRequest } from "./exchange.ts";
+
+const JSON_DEPTH = 64;
+const JSON_TYPE = /^application\/(?:json|[a-z0-9.+-]+\+json)$/;
+
+/** A body, as it was read for the decision and as it is sent. */
+export interface RequestBody {
+  readonly body: string | Uint8Array | AsyncIterable<Uint8Array> | undefined;
+  /** What was read; undefined: nothing. */
+  readonly value?: unknown;
+  /** What conditions see of it. */
+  readonly json: Readonly<Record<string, unknown>>;
+  readonly over?: Reason | undefined;
+  /** What an approval binds of it, as JSON text, where that is not the body itself. */
+  readonly bound?: string;
+}
+
+/** A JSON body as it was judged; any other as it comes. @throws {InvalidRequestError} */
+export async function readRequestBody(
+  request: ProxiedRequest,
+  contentType: string | undefined,
+  bounds: BodyBounds,
+): Promise<RequestBody> {
+  const type = typeOf(request, contentType);
+  if (JSON_TYPE.test(type)) return await readJsonBody(request, bounds);
+  const flowing = request.flow(bounds.flowBytes);
+  if (flowing !== undefined && type === "") throw malformed("The body has no content type.");
+  return { body: flowing, json: {}, over: bounds.over.flow(request.length ?? 0) };
+}
+
+/** The media type, in lower case; empty where none is said. @throws {InvalidRequestError} for a compressed body */
+export function typeOf(request: ProxiedRequest, contentType: string | undefined): string {
+  if (request.headers.some(([name]) => name.toLowerCase() === "content-encoding"))
+    throw new InvalidRequestError({ reason: "content_type", status: 415, help: "The body must not be compressed." });
+  return (contentType ?? "").split(";", 1)[0]?.trim().toLowerCase() ?? "";
+}
+
+/** A JSON body, written anew: what was decided on is what is sent (INV-18). @throws {InvalidRequestError} */
+export async function readJsonBody(request: ProxiedRequest, bounds: BodyBounds): Promise<RequestBody> {
+  const bytes = await request.read(bounds.readBytes);
+  if (bytes.byteLength === 0) return { body: undefined, json: {} };
+  try {
+    const value = readJson(bytes, { maxDepth: JSON_DEPTH });
+    const json = isRecord(value) ? value : { body: value };
+    return { body: JSON.stringify(value), value, json, over: bounds.over.read(bytes.byteLength) };
+  } catch (error) {
+    if (error instanceof JsonError) throw malformed("The body is no JSON that every parser reads alike.");
+    throw error;
+  }
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** What two readers could read differently. @param help one of our own sentences */
+export function malformed(help: string): InvalidRequestError {
+  return new InvalidRequestError({ reason: "malformed_request", help });
+}
