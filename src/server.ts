@@ -71,13 +71,15 @@ async function start(
   lifecycle.onStop("accepted", "listener", () => listener.finish(GRACE_MS));
   const ground = await layGround(given, at);
   const config: Config = { ...given, issuer: await agreedIssuer(given, ground.db) };
+  const { rooms, console } = await openRooms(config, ground);
   const edge = createEdge({
     issuer: config.issuer,
     version: VERSION,
     algorithm: config.keys.algorithm,
     hasMetricsListener: config.metrics !== null,
     trustedProxies: config.trustedProxies,
-    rooms: await openRooms(config, ground),
+    rooms,
+    console,
     clock: at.overrides.clock ?? systemClock(),
     log,
     metrics: ground.metrics,

@@ -14,6 +14,7 @@ const approver = z.union([
 /** A call that somebody is asked about, without its arguments. */
 const approvalFacts = z.strictObject({
   id: z.string().describe("`apr_<ulid>`."),
+  uri: z.url().describe("The page where a person looks at it, and decides."),
   status: z
     .enum(["pending", "approved", "denied", "used", "expired", "void"])
     .describe("`void`: the work was ended or killed, or what it hangs on changed, since it was asked for."),

@@ -5,6 +5,11 @@ import type { DecidedVia, StoredNeed } from "./deciders.ts";
 /** How an approval stands; `void` by a kill, the end of its work, or a change of what it hangs on. */
 export type ApprovalState = "pending" | "approved" | "denied" | "used" | "expired" | "void";
 
+/** Where a person looks at one, and decides. */
+export function approvalUri(issuer: string, id: string): string {
+  return `${issuer}/console/approvals/${id}`;
+}
+
 /** What somebody said. */
 export interface StoredDecision {
   readonly decider: string;

@@ -29,6 +29,8 @@ export type EventType =
   | "call.outcome"
   | "approval.ask"
   | "approval.decide"
+  | "operator.sign_in"
+  | "operator.sign_out"
   | "tools.pin"
   | "tools.change"
   | "tools.accept"

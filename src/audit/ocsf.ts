@@ -34,6 +34,8 @@ const ACTIVITY_OF_TYPE: Readonly<Record<string, keyof typeof ACTIVITY>> = {
   "tools.change": "update",
   "tools.accept": "update",
   "ssf.stream": "update",
+  "operator.sign_in": "create",
+  "operator.sign_out": "delete",
   "approval.ask": "create",
   "approval.decide": "update",
   kill: "delete",

@@ -91,6 +91,14 @@ const SORTS: readonly Sort[] = [
     before: (now) => now,
   },
   {
+    name: "sessions",
+    sql: `with gone as (
+        select id from ephor.sessions where expires_at < $1 order by expires_at limit ${LIMITS.batchRows} for update skip locked
+      ), deleted as (delete from ephor.sessions s using gone where s.id = gone.id returning 1)
+      select count(*) as count from deleted`,
+    before: (now) => now - LIMITS.graceSeconds,
+  },
+  {
     name: "noise",
     sql: `with gone as (
         select minute, reason, source from ephor.noise where minute < $1 order by minute limit ${LIMITS.batchRows} for update skip locked

@@ -1,6 +1,7 @@
-import { InvalidTokenError } from "../core/oauth/errors.ts";
+import { AccessDeniedError, InvalidTokenError } from "../core/oauth/errors.ts";
+import { isFromOurPage } from "../core/same-site.ts";
 import type { Auth } from "./route.ts";
-import type { AgentCaller, Caller, Credentials, RequestFacts, Rooms } from "./rooms.ts";
+import type { AgentCaller, Caller, Credentials, RequestFacts, Rooms, SessionCaller } from "./rooms.ts";
 
 /**
  * Who is asking at a `/v1` route, by what the route declares. Operators pass wherever a scope of `ephor` is asked for; an
@@ -12,7 +13,7 @@ import type { AgentCaller, Caller, Credentials, RequestFacts, Rooms } from "./ro
 export async function authenticate(
   auth: Auth,
   credentials: Credentials,
-  { rooms, request }: { rooms: Rooms; request: RequestFacts },
+  { rooms, request, origin }: { rooms: Rooms; request: RequestFacts; origin: string },
 ): Promise<Caller | undefined> {
   // The holder of a token for a resource, an OAuth client and a transmitter are judged by the room that serves them.
   if (auth === "none" || auth === "holder" || auth === "client" || auth === "transmitter") return undefined;
@@ -22,7 +23,12 @@ export async function authenticate(
     rooms.refusedAtEdge({ reason: error.reason, requestId, route, remoteAddress });
     return error;
   };
-  if (credentials.authorization === undefined) throw stranger(new InvalidTokenError({ reason: "client_missing" }));
+  if (credentials.authorization === undefined) {
+    const session = await rooms.sessions.find(credentials.browser?.cookies);
+    if (session === undefined) throw stranger(new InvalidTokenError({ reason: "client_missing" }));
+    checkProof(session.isOurs, { credentials, rooms, request, origin });
+    return callerOfSession(auth, session, { rooms, request });
+  }
   if (rooms.operators.isOperatorKey(credentials.authorization)) {
     if (auth === "agent") throw stranger(new InvalidTokenError({ reason: "client_not_allowed" }));
     try {
@@ -35,6 +41,46 @@ export async function authenticate(
   if (auth === "agent") return rooms.agents.authenticate(credentials, request);
   if (auth === "operator") throw stranger(new InvalidTokenError({ reason: "client_not_allowed" }));
   return holding(await rooms.accessTokens.authenticate(credentials, auth.scope, request), auth.scope);
+}
+
+/**
+ * Whoever is signed in, at a route that they may call.
+ *
+ * @throws {InvalidTokenError} `client_not_allowed` at an agent's own route; {AccessDeniedError} `role_missing`
+ */
+export function callerOfSession(
+  auth: Auth,
+  { caller, roles }: SessionCaller,
+  { rooms, request }: { rooms: Rooms; request: RequestFacts },
+): Caller {
+  const { requestId, route, remoteAddress } = request;
+  const refused = <E extends InvalidTokenError | AccessDeniedError>(error: E): E => {
+    rooms.refusedAtEdge({ reason: error.reason, requestId, route, remoteAddress, agent: `operator:${caller.id}` });
+    return error;
+  };
+  if (typeof auth !== "object" && auth !== "operator")
+    throw refused(new InvalidTokenError({ reason: "client_not_allowed" }));
+  const may = roles === undefined || (typeof auth === "object" && roles.includes(auth.scope));
+  if (!may) throw refused(new AccessDeniedError({ reason: "role_missing" }));
+  return caller;
+}
+
+/**
+ * A cookie goes wherever its browser is sent, so whatever changes something shows that a page of ours sent it (INV-28).
+ *
+ * @throws {AccessDeniedError} `form_forged`, recorded
+ */
+function checkProof(
+  isOurs: (proof: string) => boolean,
+  at: { credentials: Credentials; rooms: Rooms; request: RequestFacts; origin: string },
+): void {
+  const { credentials, rooms, request, origin } = at;
+  if (credentials.method === "GET" || credentials.method === "HEAD") return;
+  const { csrf, fetchSite, origin: from } = credentials.browser ?? {};
+  if (csrf !== undefined && isOurs(csrf) && isFromOurPage({ fetchSite, origin: from }, origin)) return;
+  const { requestId, route, remoteAddress } = request;
+  rooms.refusedAtEdge({ reason: "form_forged", requestId, route, remoteAddress });
+  throw new AccessDeniedError({ reason: "form_forged" });
 }
 
 /** The room has decided; that the scope is really there is looked at once more, for this line is what all routes share. */

@@ -3,7 +3,10 @@ import type { RequestListener } from "node:http";
 import type { Clock } from "../system/clock.ts";
 import type { Log } from "../system/log.ts";
 import type { Metrics } from "../system/metrics.ts";
+import { createInProcess } from "./in-process.ts";
 import { openApiDocument } from "./openapi.ts";
+import { createPages } from "./pages.ts";
+import type { PageMakerOf } from "./pages.ts";
 import { createProxied } from "./proxied.ts";
 import { createRawEndpoints } from "./raw.ts";
 import { createAddresses, createRequestIds } from "./request.ts";
@@ -26,6 +29,8 @@ export interface EdgeDeps {
   /** Addresses and networks whose `X-Forwarded-For` is believed. */
   readonly trustedProxies: readonly string[];
   readonly rooms: Rooms;
+  /** Makes the operator's pages. */
+  readonly console: PageMakerOf;
   readonly clock: Clock;
   readonly log: Log;
   readonly metrics: Metrics;
@@ -104,7 +109,17 @@ export function createEdge(deps: EdgeDeps): Edge {
     proxy: rooms.proxy,
     headers: safe,
   });
-  return { handle: dispatcher({ basePath, raw, proxied, router }), handleMetrics: metricsHandler(house, rooms) };
+  const pages = createPages({
+    maker: deps.console(createInProcess({ routes, rooms, house })),
+    clock,
+    log,
+    metrics,
+    addresses,
+    nextRequestId,
+    headers: { ...safe, "Cross-Origin-Resource-Policy": "same-origin" },
+  });
+  const byPath = (path: string): NodeHandler | undefined => proxied(path) ?? pages(path);
+  return { handle: dispatcher({ basePath, raw, byPath, router }), handleMetrics: metricsHandler(house, rooms) };
 }
 
 function houseOf(deps: EdgeDeps, basePath: string): House {
@@ -129,10 +144,10 @@ function houseOf(deps: EdgeDeps, basePath: string): House {
 function dispatcher(parts: {
   basePath: string;
   raw: ReadonlyMap<string, NodeHandler>;
-  proxied: (path: string) => NodeHandler | undefined;
+  byPath: (path: string) => NodeHandler | undefined;
   router: NodeHandler;
 }): RequestListener {
-  const { basePath, raw, proxied, router } = parts;
+  const { basePath, raw, byPath, router } = parts;
   return (req, res) => {
     const url = req.url ?? "/";
     const mark = url.indexOf("?");
@@ -146,8 +161,8 @@ function dispatcher(parts: {
       res.writeHead(400, { "Content-Length": "0", Connection: "close" });
       return void res.end();
     }
-    const relay = proxied(path);
-    if (relay !== undefined) return relay(req, res, { path, query });
+    const answers = byPath(path);
+    if (answers !== undefined) return answers(req, res, { path, query });
     if (path !== asked) req.url = query === undefined ? path : `${path}?${query}`;
     return router(req, res, { path, query });
   };

@@ -68,6 +68,14 @@ export interface RequestFacts {
 export interface Credentials {
   readonly authorization: string | undefined;
   readonly dpop: string | undefined;
+  /** What a browser sends of its own accord, and what it says of the page that sends; absent in process. */
+  readonly browser?: {
+    readonly cookies: string | undefined;
+    /** `Ephor-CSRF`: the session's proof, which a page of ours has. */
+    readonly csrf: string | undefined;
+    readonly fetchSite: string | undefined;
+    readonly origin: string | undefined;
+  };
   /** For the proof: the method, and our URL of the path as it was asked for, by configuration (RFC 9449 §4.3). */
   readonly method: string;
   readonly url: string;
@@ -94,6 +102,19 @@ export interface AgentCaller {
 
 /** Who is asking. */
 export type Caller = OperatorCaller | AgentCaller;
+
+/** Whoever is signed in at the console, as a caller of `/v1`. */
+export interface SessionCaller {
+  readonly caller: OperatorCaller;
+  /** Actions at `ephor` that he may take; undefined: all. */
+  readonly roles: readonly EphorAction[] | undefined;
+}
+
+/** A session that stands, found by its cookie. */
+export interface FoundSession extends SessionCaller {
+  /** Whether a form or a request shows that a page of ours made it. In constant time. */
+  readonly isOurs: (proof: string) => boolean;
+}
 
 /** A call of a room on somebody's behalf. */
 export interface Call<C extends Caller = Caller> {
@@ -137,6 +158,10 @@ export interface Rooms {
     isOperatorKey(authorization: string | undefined): boolean;
     /** @throws {InvalidTokenError} `operator_key_wrong` */
     authenticate(authorization: string | undefined): Promise<{ readonly id: string }>;
+  };
+  readonly sessions: {
+    /** Whose session this is, asked of the database each time. */
+    find(cookies: string | undefined): Promise<FoundSession | undefined>;
   };
   readonly accessTokens: {
     /**

@@ -84,6 +84,7 @@ function serve(c: Ctx, { deps, route }: { deps: RouterDeps; route: Route }): Pro
     const caller = await authenticate(route.auth, credentials, {
       rooms: deps.rooms,
       request: facts,
+      origin: new URL(deps.house.issuer).origin,
     });
     const { params, query, body } = await readShapes(c, route).catch((error: unknown) => {
       // An agent at a route of its own is recorded by the room that decides, which will not be asked now (INV-29).
@@ -188,6 +189,12 @@ function credentialsOf(incoming: IncomingMessage, house: House): Parameters<type
   return {
     authorization: incoming.headers.authorization,
     dpop: headerText(incoming.headers["dpop"]),
+    browser: {
+      cookies: incoming.headers.cookie,
+      csrf: headerText(incoming.headers["ephor-csrf"]),
+      fetchSite: headerText(incoming.headers["sec-fetch-site"]),
+      origin: incoming.headers.origin,
+    },
     method: incoming.method ?? "",
     url: `${house.issuer}${path}`,
   };

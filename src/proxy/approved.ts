@@ -1,7 +1,7 @@
 import type { Approvals } from "../approvals/approvals.ts";
 import { approvalClaim } from "../approvals/claim.ts";
 import { contentOf, digestOf, type CallFacts, type SecretVersion } from "../approvals/content.ts";
-import type { StoredApproval } from "../approvals/approval.ts";
+import { approvalUri, type StoredApproval } from "../approvals/approval.ts";
 import type { Ask } from "../authz/ask.ts";
 import type { Authorized } from "../authz/authorize.ts";
 import type { Allowed } from "../core/grants/decision.ts";
@@ -155,7 +155,7 @@ async function foundOrAsked(
   throw new ApprovalRequiredError(decision, {
     id: stored.id,
     status: isDenied ? "denied" : "pending",
-    uri: `${deps.issuer}/v1/approvals/${stored.id}`,
+    uri: approvalUri(deps.issuer, stored.id),
     expires_at: new Date(stored.expiresAt * 1_000).toISOString(),
     by: stored.needs.flatMap((need) => need.by),
   });

@@ -1,8 +1,7 @@
 import type { ApprovalView } from "../api/approvals.ts";
 import type { Approvals } from "../approvals/approvals.ts";
-import type { ExactCall } from "../approvals/content.ts";
 import type { Decider } from "../approvals/deciders.ts";
-import type { StoredApproval } from "../approvals/approval.ts";
+import { approvalUri, type StoredApproval } from "../approvals/approval.ts";
 import type { Waiting } from "../approvals/waiting.ts";
 import type { TrustIndex } from "../core/trust/compiled.ts";
 import type { Caller, Rooms } from "../http/rooms.ts";
@@ -16,19 +15,28 @@ const DEFAULT_PAGE = 50;
 /** Approvals, as the routes call them. */
 export function approvalsRoom(
   approvals: Approvals,
-  at: { trust: () => TrustIndex; waiting: Pick<Waiting, "announce">; log: Log },
+  at: { issuer: string; trust: () => TrustIndex; waiting: Pick<Waiting, "announce">; log: Log },
 ): Rooms["approvals"] {
-  const { trust, waiting, log } = at;
+  const { issuer, trust, waiting, log } = at;
+  const factsOf = (of: StoredApproval): Facts => ({
+    id: of.id,
+    uri: approvalUri(issuer, of.id),
+    ...stated(of, trust()),
+  });
+  const viewOf = async (of: StoredApproval): Promise<ApprovalView> => {
+    const { call, args } = await approvals.shown(of);
+    return { ...factsOf(of), call: { ...call }, arguments: args };
+  };
   return {
     async list({ status = "pending", before, limit = DEFAULT_PAGE }, { caller }) {
       const asking = caller.kind === "agent" ? { agent: caller.agent } : undefined;
       const found = await approvals.list({ status, before, limit, asking });
-      const items = found.items.map((one) => factsOf(one, trust()));
+      const items = found.items.map(factsOf);
       return { items, ...(found.next !== undefined && { next: found.next }) };
     },
     async read(id, { caller }) {
       const found = await approvals.read(id);
-      return found && isShownTo(found, caller) ? viewOf(found, trust(), await approvals.shown(found)) : undefined;
+      return found && isShownTo(found, caller) ? await viewOf(found) : undefined;
     },
     async decide({ id, decision, reason }, { caller, request }) {
       const { requestId } = request;
@@ -36,7 +44,7 @@ export function approvalsRoom(
       const found = await approvals.decide(order);
       // A hint: whoever waits for it looks by himself soon.
       if (found) waiting.announce(id).catch((err: unknown) => log.warn("approval_not_announced", { requestId, err }));
-      return found && viewOf(found, trust(), await approvals.shown(found));
+      return found && (await viewOf(found));
     },
   };
 }
@@ -55,10 +63,11 @@ function isShownTo({ needs }: StoredApproval, caller: Caller): boolean {
   );
 }
 
-function factsOf(of: StoredApproval, trust: TrustIndex): Omit<ApprovalView, "call" | "arguments"> {
+type Facts = Omit<ApprovalView, "call" | "arguments">;
+
+function stated(of: StoredApproval, trust: TrustIndex): Omit<Facts, "id" | "uri"> {
   const owner = trust.agent(of.agent)?.owner;
   return {
-    id: of.id,
     status: of.state,
     agent: of.agent,
     ...(owner !== undefined && { owner }),
@@ -80,10 +89,6 @@ function factsOf(of: StoredApproval, trust: TrustIndex): Omit<ApprovalView, "cal
     created_at: instantOf(of.createdAt * 1_000),
     expires_at: instantOf(of.expiresAt * 1_000),
   };
-}
-
-function viewOf(of: StoredApproval, trust: TrustIndex, { call, args }: ExactCall): ApprovalView {
-  return { ...factsOf(of, trust), call: { ...call }, arguments: args };
 }
 
 /** By which definition a tool is accepted now; none while it is quarantined. */

@@ -37,7 +37,7 @@ export function proxiedRooms(
   const approvals = createApprovals({ db, clock, trust, recorder, secrets, envelope, toolHash });
   return {
     proxy: proxyRoom(ground, { ...at, toolPins, approvals }),
-    approvals: approvalsRoom(approvals, { trust, waiting: at.waiting, log }),
+    approvals: approvalsRoom(approvals, { issuer: at.sts.issuer, trust, waiting: at.waiting, log }),
     tools: toolRoom(toolPins, trust),
   };
 }

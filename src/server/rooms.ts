@@ -1,6 +1,7 @@
 import { createRecorder } from "../audit/recorder.ts";
 import type { Config } from "../config.ts";
 import { keptFor } from "../db/kept.ts";
+import type { PageMakerOf } from "../http/pages.ts";
 import type { Rooms } from "../http/rooms.ts";
 import { createOperators } from "../operators/authenticate.ts";
 import { createRegistry, type Registry } from "../registry/registry.ts";
@@ -14,6 +15,7 @@ import { anchorDatabase } from "./anchor.ts";
 import { every, heedNotices } from "./background.ts";
 import { createCanary } from "./canary.ts";
 import { openBroker } from "./broker.ts";
+import { consoleRooms } from "./console-room.ts";
 import { applyConfiguredTrust } from "./configured-trust.ts";
 import { createCheckSettings } from "./credential-settings.ts";
 import type { Ground } from "./ground.ts";
@@ -37,8 +39,8 @@ const MAX_SKEW_MS = 5_000;
 /** How often gauges are set, in milliseconds. */
 const GAUGES_MS = 1_000;
 
-/** Opens every room on the ground, and hands the edge what its routes call. */
-export async function openRooms(config: Config, ground: Ground): Promise<Rooms> {
+/** Opens every room on the ground, and hands the edge what its routes call, and who makes the pages. */
+export async function openRooms(config: Config, ground: Ground): Promise<{ rooms: Rooms; console: PageMakerOf }> {
   const { db, clock, keys, log, lifecycle, metrics, replica } = ground;
   const { issuer } = config;
   // Known below: leases end, and verifiers are told, by what happens in the rooms that those stand on.
@@ -92,9 +94,12 @@ export async function openRooms(config: Config, ground: Ground): Promise<Rooms> 
     feed.heard();
     ssf.wake();
   };
+  const refusedAtEdge = edgeRefusals(deps);
+  const { sessions, console } = consoleRooms({ ...deps, operators, issuer, refusedAtEdge });
   const rooms: Rooms = {
     sts: { ...sts, dpopNonce: () => deps.dpopNonces.current(clock.now()) },
     operators,
+    sessions,
     ...taskRooms(deps, sts.live, wake),
     ssf: ssf.room,
     revocations: feedRoom({ sts: deps, live: sts.live, feed, keys }),
@@ -109,10 +114,10 @@ export async function openRooms(config: Config, ground: Ground): Promise<Rooms> 
     recordings: recordingsRoom(createRecordings({ db, envelope: ground.envelope, clock }), recorder),
     keys: keyRooms({ keys, envelope: ground.envelope, recorder, clock, db }),
     readiness: readinessOf(config, ground, anchoring),
-    refusedAtEdge: edgeRefusals(deps),
+    refusedAtEdge,
   };
   canary?.start(rooms, { clock, log, metrics, recorder, lifecycle });
-  return rooms;
+  return { rooms, console };
 }
 
 function keepGauges({ lifecycle, log, metrics, clock, heartbeat }: Ground, registry: Registry): void {

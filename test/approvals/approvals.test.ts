@@ -50,7 +50,7 @@ test("a call that needs an approval waits without reaching the upstream, is show
   const body = { name: "Ann", vip: true };
   const first = await waits(body, { query: "?notify=1" });
   assert.deepEqual(first.approval.by, ["owner"]);
-  assert.equal(first.approval.uri, `${w.server.issuer}/v1/approvals/${first.approval.id}`);
+  assert.equal(first.approval.uri, `${w.server.issuer}/console/approvals/${first.approval.id}`);
   assert.equal(first.approval.expires_at, new Date((w.now() + 300) * 1_000).toISOString());
   const again = await waits(body, { query: "?notify=1" });
   assert.equal(again.approval.id, first.approval.id, "the same call waits for the same decision");

@@ -136,6 +136,7 @@ export function stubRooms(seen: Seen, overrides: Partial<Rooms> = {}): Rooms {
         return Promise.resolve({ kind: "agent", agent: "bot", token });
       },
     },
+    sessions: { find: async () => undefined },
     tokenStillLives: () => Promise.resolve(),
     agents: {
       authenticate: (credentials) =>
@@ -252,6 +253,10 @@ export async function startEdge(
     hasMetricsListener: false,
     trustedProxies: [],
     rooms: stubRooms(seen, options.rooms?.(seen)),
+    console: () => ({
+      handle: async () => ({ status: 200, headers: { "Content-Type": "text/html" }, body: "page" }),
+      failed: () => ({ status: 500, headers: {}, body: "" }),
+    }),
     clock: systemClock(),
     log: createLog({ level: "info", destination: { write: (line) => void logLines.push(line) } }),
     metrics: createMetrics({ version: "0.0.0" }),

@@ -29,6 +29,8 @@ export interface Form {
   /** All values, in order. */
   getAll(name: string): readonly string[];
   has(name: string): boolean;
+  /** Of all that was sent, with a value or without. */
+  names(): readonly string[];
 }
 
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
@@ -117,6 +119,7 @@ function formOf(values: ReadonlyMap<string, readonly string[]>): Form {
   return {
     getAll,
     has: (name) => getAll(name).length > 0,
+    names: () => [...values.keys()],
     get(name) {
       const all = values.get(name);
       if (all === undefined) return undefined;

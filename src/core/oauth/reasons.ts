@@ -68,6 +68,10 @@ export const REASONS = [
   "sign_in_mixed_up",
   "sign_in_refused",
   "sign_in_nonce",
+  // people at the console
+  "session_missing",
+  "form_forged",
+  "role_missing",
   // subjects, chains and tasks
   "subject_not_human",
   "subject_not_addressed",
@@ -111,7 +115,6 @@ export const REASONS = [
   "approver_not_asked",
   "approver_is_requester",
   "approver_unproven",
-  "role_missing",
   "sign_in_too_old",
   "not_transferable",
   "insufficient_scope",
