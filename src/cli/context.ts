@@ -10,6 +10,8 @@ export interface CliIo {
   readonly out: (text: string) => void;
   /** From now on a reader of standard output who goes away does not end the process; this is called instead. */
   readonly outlive?: (whenGone: () => void) => void;
+  /** From now on words that cannot be written (nobody reads, the disk is full) are lost and end nothing. */
+  readonly outlast?: () => void;
   /** Standard error: talk. */
   readonly talk: (text: string) => void;
   /** Standard input. */

@@ -6,20 +6,32 @@ import { createInput } from "./input.ts";
 import { runCli } from "./run.ts";
 
 let whenGone = (): void => process.exit(process.exitCode ?? 0);
+let isLasting = false;
 for (const stream of [process.stdout, process.stderr]) {
   // Whoever read our output has read enough (`| head`).
   stream.on("error", (error: NodeJS.ErrnoException) => {
+    if (isLasting) return;
     if (error.code !== "EPIPE") throw error;
     whenGone();
   });
 }
 
-const talk = (text: string): void => void process.stderr.write(text);
+/** A full disk throws at once, a closed pipe says so later. */
+function written(stream: NodeJS.WriteStream, text: string): void {
+  try {
+    stream.write(text);
+  } catch (error) {
+    if (!isLasting) throw error;
+  }
+}
+
+const talk = (text: string): void => written(process.stderr, text);
 
 process.exitCode = await runCli(process.argv.slice(2), {
-  out: (text) => process.stdout.write(text),
+  out: (text) => written(process.stdout, text),
   talk,
   outlive: (told) => (whenGone = told),
+  outlast: () => (isLasting = true),
   program: [process.execPath, ...process.argv.slice(1, 2)],
   input: createInput(process.stdin, talk),
   isOutTerminal: process.stdout.isTTY === true,

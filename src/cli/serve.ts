@@ -23,6 +23,8 @@ const LINGER_MS = 2_000;
 
 /** `ephor serve`: runs until SIGTERM or SIGINT, then finishes what it accepted. A second signal does not wait. */
 export async function serve(context: CliContext, options: ServeOptions): Promise<ExitCode> {
+  // Where our words go is no reason to stop serving (A-OPS-05).
+  context.io.outlast?.();
   const config = readConfig(context, options);
   if (config.workers > 1 && cluster.isPrimary) return await runWorkers(context, config);
   try {

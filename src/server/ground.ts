@@ -10,7 +10,7 @@ import { ensureOperatorKey, type OperatorKeyOutcome } from "../operators/first-k
 import type { Overrides } from "../server.ts";
 import { createDatabaseClock, systemClock, type DatabaseClock } from "../system/clock.ts";
 import type { Lifecycle } from "../system/lifecycle.ts";
-import type { Log } from "../system/log.ts";
+import { droppedLogLines, type Log } from "../system/log.ts";
 import type { ResolveAll } from "../system/egress-connector.ts";
 import { createMetrics, type Metrics } from "../system/metrics.ts";
 import { ulid } from "../system/random.ts";
@@ -97,7 +97,7 @@ export async function layGround(
   return {
     db,
     clock,
-    metrics: createMetrics({ version: VERSION, process: overrides.clock === undefined }),
+    metrics: createMetrics({ version: VERSION, process: overrides.clock === undefined, droppedLogLines }),
     replica,
     heartbeat,
     heed,

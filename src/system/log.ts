@@ -1,5 +1,6 @@
 import { pino } from "pino";
 import type { DestinationStream, Logger } from "pino";
+import { createLineSink, type LineSink } from "./line-sink.ts";
 
 /** How much is logged. `silent` is for tests. */
 export type LogLevel = "debug" | "info" | "warn" | "error" | "silent";
@@ -128,23 +129,22 @@ export function createLog(options: { level: LogLevel; destination?: DestinationS
   return logOver(logger, {});
 }
 
-let shared: ReturnType<typeof pino.destination> | undefined;
+let shared: LineSink | undefined;
 
 /** Standard error, written behind the event loop's back and flushed at the end. One for the process, for there is one descriptor. */
 function standardError(): DestinationStream {
-  if (shared !== undefined) return shared;
-  const destination = pino.destination({ fd: 2, sync: false });
-  // A full disk or a closed pipe costs lines, never the process (A-OPS-05).
-  destination.on("error", () => {});
-  process.on("exit", () => {
-    try {
-      destination.flushSync();
-    } catch {
-      // Nobody is left to tell.
-    }
-  });
-  shared = destination;
-  return destination;
+  if (shared === undefined) {
+    // Looking at the stream is what makes a pipe one that does not block.
+    const sink = createLineSink((process.stderr as { fd?: number }).fd ?? 2);
+    process.on("exit", sink.flushSync);
+    shared = sink;
+  }
+  return shared;
+}
+
+/** Lines of this process that nobody will read: the disk was full, the pipe closed, or its reader too slow (A-OPS-05). */
+export function droppedLogLines(): number {
+  return shared?.dropped() ?? 0;
 }
 
 function logOver(logger: Logger, always: LogFields): Log {

@@ -81,10 +81,15 @@ const CALL_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 3
 const BATCH_BUCKETS = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 
 /**
- * @param options `version` goes into `ephor_build_info`; `process` adds Node's own metrics (event loop, heap, handles)
+ * @param options `version` goes into `ephor_build_info`; `process` adds Node's own metrics (event loop, heap, handles);
+ * `droppedLogLines` tells how many log lines were dropped so far
  * @returns a registry of its own, so that two servers in one process do not share numbers
  */
-export function createMetrics(options: { version: string; process?: boolean }): Metrics {
+export function createMetrics(options: {
+  version: string;
+  process?: boolean;
+  droppedLogLines?: () => number;
+}): Metrics {
   const registry = new Registry();
   const registers = [registry];
   if (options.process === true) collectDefaultMetrics({ register: registry });
@@ -93,6 +98,7 @@ export function createMetrics(options: { version: string; process?: boolean }): 
   new Gauge({ name: "ephor_build_info", help: "Always 1; the version is a label.", labelNames: ["version"], registers })
     .labels(options.version)
     .set(1);
+  countDropped(registers, options.droppedLogLines ?? (() => 0));
   const perResource = resourceMetrics(registers);
   let isKnown: (resource: string) => boolean = () => true;
   return {
@@ -146,6 +152,21 @@ export function createMetrics(options: { version: string; process?: boolean }): 
     },
     contentType: registry.contentType,
   };
+}
+
+/** Read when it is asked for: whoever drops lines knows no metrics. */
+function countDropped(registers: Registry[], dropped: () => number): void {
+  let counted = 0;
+  new Counter({
+    name: "ephor_log_lines_dropped_total",
+    help: "Log lines that could not be written.",
+    registers,
+    collect() {
+      const now = dropped();
+      this.inc(now - counted);
+      counted = now;
+    },
+  });
 }
 
 /** What makes a metric of a registry. */
