@@ -8,7 +8,7 @@ import { createRegistry, type Registry } from "../registry/registry.ts";
 import { createSignalsReceived } from "../revocation/signals-received.ts";
 import type { StsDeps } from "../sts/deps.ts";
 import { createSts } from "../sts/sts.ts";
-import { createEgress } from "../system/egress.ts";
+import { createEgress, type Egress } from "../system/egress.ts";
 import { createPrograms } from "../system/programs.ts";
 import { createUlids } from "../system/random.ts";
 import { anchorDatabase } from "./anchor.ts";
@@ -20,7 +20,7 @@ import { applyConfiguredTrust } from "./configured-trust.ts";
 import { createCheckSettings } from "./credential-settings.ts";
 import type { Ground } from "./ground.ts";
 import { keyRooms } from "./key-rooms.ts";
-import { createFeed } from "../revocation/feed.ts";
+import { createFeed, type Feed } from "../revocation/feed.ts";
 import { feedRoom } from "./feed-room.ts";
 import { killRooms } from "./kills.ts";
 import { loginRoom } from "./login-room.ts";
@@ -74,8 +74,7 @@ export async function openRooms(config: Config, ground: Ground): Promise<{ rooms
   // Registered before the gate, so that the last head is made after the gate's last event.
   const trustVersion = (): number => registry.trust.version;
   const ledger = createLedger({ db, clock, issuer, keys, recorder, anchoring, lifecycle, log, trustVersion });
-  const egress = createEgress(ground.resolve === undefined ? {} : { resolve: ground.resolve });
-  lifecycle.onStop("background", "egress", egress.close);
+  const egress = openEgress(ground);
   const struck = (): void => wake();
   const anchor = (position: number): Promise<void> => anchoring.raise({ position });
   const deps = stsDeps(config, ground, { recorder, registry, ids, egress, struck, anchor });
@@ -83,8 +82,7 @@ export async function openRooms(config: Config, ground: Ground): Promise<{ rooms
   const broker = openBroker(ground, deps, { egress, aws: config.aws });
   keepGauges(ground, registry);
   const sts = createSts(deps);
-  const feed = createFeed({ db, clock, log });
-  lifecycle.onStop("accepting", "feed", feed.close);
+  const feed = openFeed(ground);
   // Who may kill, and what may be killed, is asked where nobody else asks (INV-10).
   const kept = keptFor(db, "operators", { kept: true });
   const operators = createOperators({ db: kept });
@@ -118,6 +116,18 @@ export async function openRooms(config: Config, ground: Ground): Promise<{ rooms
   };
   canary?.start(rooms, { clock, log, metrics, recorder, lifecycle });
   return { rooms, console };
+}
+
+function openEgress({ resolve, lifecycle }: Ground): Egress {
+  const egress = createEgress(resolve === undefined ? {} : { resolve });
+  lifecycle.onStop("background", "egress", egress.close);
+  return egress;
+}
+
+function openFeed({ db, clock, log, lifecycle }: Ground): Feed {
+  const feed = createFeed({ db, clock, log });
+  lifecycle.onStop("accepting", "feed", feed.close);
+  return feed;
 }
 
 function keepGauges({ lifecycle, log, metrics, clock, heartbeat }: Ground, registry: Registry): void {
