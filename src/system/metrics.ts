@@ -155,9 +155,9 @@ export function createMetrics(options: {
 }
 
 /** Read when it is asked for: whoever drops lines knows no metrics. */
-function countDropped(registers: Registry[], dropped: () => number): void {
+function countDropped(registers: Registry[], dropped: () => number): Counter {
   let counted = 0;
-  new Counter({
+  return new Counter({
     name: "ephor_log_lines_dropped_total",
     help: "Log lines that could not be written.",
     registers,
