@@ -17,6 +17,7 @@ import { onceKeys } from "../core/token/once.ts";
 import type { Resource } from "../core/trust/model.ts";
 import type { ExactCall } from "../approvals/content.ts";
 import type { Place } from "../tasks/facts.ts";
+import type { LookedUp } from "../vault/secrets.ts";
 import { approvalFor, byApproval, goesWith, throughApproval, type Approved } from "./approved.ts";
 import { credentialFor } from "./credential-for.ts";
 import type { Holder, ProxyDeps } from "./deps.ts";
@@ -64,6 +65,8 @@ export interface ProxiedCall {
 export interface DecidedCall {
   readonly permit: Permit;
   readonly opens: ReadonlyMap<string, Permit>;
+  /** The secrets that they open, as they lay when the gate was asked. */
+  readonly lookedUp: ReadonlyMap<string, LookedUp>;
   readonly credential: InjectedCredential | undefined;
   readonly action: string;
   readonly allowed: Allowed;
@@ -111,6 +114,7 @@ async function throughGate(deps: ProxyDeps, order: ProxiedCall, place: Place): P
   let keys = [...holder.kill.keys, deathKeys.resource(resource.name)];
   let epochs = [...holder.kill.epochs, null];
   let credential: InjectedCredential | undefined;
+  let lookedUp: DecidedCall["lookedUp"] = new Map();
   const prepare = (found: Approved | undefined): { ask: Ask; value: Judged & { approved?: Approved | undefined } } => {
     const judged = judge(deps, order, place);
     const approved = approvalFor(deps, order, { ...judged, place, found });
@@ -134,6 +138,8 @@ async function throughGate(deps: ProxyDeps, order: ProxiedCall, place: Place): P
   const result = await throughApproval(deps, order, {
     authorize: async (found) => {
       if (order.credential !== undefined && credential === undefined) await obtain(order.credential, found);
+      // While the gate works, so that the call need not wait for it afterwards.
+      lookedUp = new Map(order.secrets.map((name) => [name, deps.secrets.look(name)]));
       return await deps.authorizer.authorize(() => prepare(found));
     },
     tell,
@@ -147,6 +153,7 @@ async function throughGate(deps: ProxyDeps, order: ProxiedCall, place: Place): P
   return {
     permit,
     opens,
+    lookedUp,
     credential,
     epoch,
     keys,

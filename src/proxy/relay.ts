@@ -94,7 +94,8 @@ async function opened(
   if (decided.credential !== undefined) return openedCredential(decided.credential);
   const texts = new Map<string, string>();
   for (const [name, permit] of decided.opens) {
-    const { value, version } = await deps.secrets.open(permit, name).catch((cause: unknown) => {
+    const looked = decided.lookedUp.get(name);
+    const { value, version } = await deps.secrets.open(permit, name, looked).catch((cause: unknown) => {
       deps.log.warn("proxy_secret_not_opened", { resource: name, err: cause });
       throw new TemporarilyUnavailableError({ reason: "decrypt_failed", secret: name }, { cause });
     });

@@ -54,13 +54,24 @@ export interface Secrets {
   /** @returns false when there was none */
   remove(name: string, event: object): Promise<boolean>;
   /**
-   * The value of the version that counts.
+   * Reads a secret as it lies sealed, so that it is at hand when its permit is. Opens nothing, and never rejects: what is wrong
+   * with it is {@link open}'s to say.
+   */
+  look(name: string): LookedUp;
+  /**
+   * The value of the version that counts, now or when it was looked up.
    *
    * @throws {SecretMissingError}
    * @throws {DecryptError} `decrypt_failed`: never an older value, never an empty one (INV-22)
    * @throws {TemporarilyUnavailableError} `permit_lapsed`
    */
-  open(permit: Permit, name: string): Promise<{ value: SecretBytes; version: number }>;
+  open(permit: Permit, name: string, looked?: LookedUp): Promise<{ value: SecretBytes; version: number }>;
+}
+
+/** A secret as it was found, for {@link Secrets.open}. */
+export interface LookedUp {
+  readonly name: string;
+  readonly found: Promise<{ readonly version: number; readonly sealed: unknown } | undefined>;
 }
 
 interface SecretRow {
@@ -92,15 +103,7 @@ export function createSecrets(deps: {
   }
 
   // One statement for everyone who waits: a busy proxy opens the same few secrets for each call.
-  const sealed = createLane(async (names: readonly string[]) => {
-    const rows = await db.query<{ name: string; version: number; sealed: unknown }>(
-      `select s.name, s.version, v.sealed from ephor.secrets s
-       join ephor.secret_versions v on v.name = s.name and v.version = s.version where s.name = any($1)`,
-      [[...new Set(names)]],
-    );
-    const byName = new Map(rows.map((row) => [row.name, row]));
-    return names.map((name) => byName.get(name));
-  });
+  const sealed = createLane((names: readonly string[]) => readSealedValues(db, names));
   return {
     describe,
     async put({ name, owner, value, by, event }) {
@@ -141,15 +144,34 @@ export function createSecrets(deps: {
       ]);
       return row?.r.outcome === "removed";
     },
-    async open(permit, name) {
+    look(name) {
+      const found = sealed.submit(name);
+      found.catch(() => {});
+      return { name, found };
+    },
+    async open(permit, name, looked) {
       if (permit.action !== "secret.open" || permit.target !== name)
         throw new TypeError("the permit is for something else");
       if (!permit.spend(clock.monotonicMs())) throw new TemporarilyUnavailableError({ reason: "permit_lapsed" });
-      const row = await sealed.submit(name);
+      if (looked !== undefined && looked.name !== name) throw new TypeError("another secret was looked up");
+      const row = await (looked?.found ?? sealed.submit(name));
       if (!row) throw new SecretMissingError(name);
       return { value: await envelope.open(row.sealed, placeOf(name, row.version)), version: row.version };
     },
   };
+}
+
+async function readSealedValues(
+  db: Db,
+  names: readonly string[],
+): Promise<readonly ({ version: number; sealed: unknown } | undefined)[]> {
+  const rows = await db.query<{ name: string; version: number; sealed: unknown }>(
+    `select s.name, s.version, v.sealed from ephor.secrets s
+     join ephor.secret_versions v on v.name = s.name and v.version = s.version where s.name = any($1)`,
+    [[...new Set(names)]],
+  );
+  const byName = new Map(rows.map((row) => [row.name, row]));
+  return names.map((name) => byName.get(name));
 }
 
 /** Every version of every secret. */

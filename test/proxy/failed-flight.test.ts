@@ -28,6 +28,7 @@ async function inTheAir() {
   const metrics = createMetrics({ version: "0" });
   const deps = {
     clock,
+    trust: () => ({ resourceByName: () => undefined }),
     streams,
     metrics,
     recorder: { noted: async ({ facts }: { facts: Record<string, unknown> }) => void noted.push(facts) },
