@@ -5,7 +5,7 @@ import type { ProxyDeps } from "../deps.ts";
 import { bodyBounds } from "../admission.ts";
 import { APPROVAL_HEADER } from "../approved.ts";
 import { exactMcp, withClaim } from "../exact-call.ts";
-import { deniedData, DeniedError, LimitedError, type ProxiedAnswer, type ProxiedRequest } from "../exchange.ts";
+import type { ProxiedAnswer, ProxiedRequest } from "../exchange.ts";
 import { forwardedHeaders, type HeaderLines } from "../forwarded-headers.ts";
 import { bearerOf } from "../recording.ts";
 import { flying, takeOff, type Flight } from "../relay.ts";
@@ -13,10 +13,13 @@ import { traceOf } from "../trace.ts";
 import { mcpUpstreamOf } from "../upstream.ts";
 import { askedBy } from "./actions.ts";
 import { answered, errorAnswer } from "./answering.ts";
+import { awaited } from "./awaited.ts";
+import { rpcOf } from "./denials.ts";
 import { judgeTools } from "./judge-tools.ts";
 import { questionsOf } from "./questions.ts";
-import { isRecord, readMessage, RPC, RpcError, writeMessage, type McpMessage, type McpResponse } from "./message.ts";
+import { isRecord, readMessage, RpcError, writeMessage, type McpMessage, type McpResponse } from "./message.ts";
 import { MODERN, namingHeaders, spokenBy, type Spoken } from "./revision.ts";
+import { unwrapped, type Round } from "./round.ts";
 import { clientAnswered, isMalformed, sessionEnded, sessionListened, sessionOf } from "./session-requests.ts";
 import type { Session } from "./sessions.ts";
 import { checkSession, localAnswer } from "./stdio-call.ts";
@@ -34,6 +37,8 @@ interface Order {
   readonly session: string | undefined;
   /** The session as it was opened. */
   readonly opened: Session | undefined;
+  /** What its client brings back of an approval that it was asked to see to. */
+  readonly round: Round | undefined;
   readonly call: ProxiedCall;
   /** Headers of the caller that go on. */
   readonly headers: Readonly<Record<string, string>>;
@@ -66,7 +71,11 @@ export async function mcpCall(deps: McpDeps, request: ProxiedRequest): Promise<P
     if (request.method === "GET") return await sessionListened(deps, turn);
     const order = await readOrder(deps, turn);
     if ("response" in order) return await clientAnswered(deps, turn, order.response);
-    return await forwarded(deps, turn, order);
+    return await awaited(deps, { ...order, turn }, (call) => forwarded(deps, turn, { ...order, call })).catch(
+      (error: unknown) => {
+        throw rpcOf(error, order.message);
+      },
+    );
   } catch (error) {
     if (error instanceof RpcError) return errorAnswer(error);
     throw error;
@@ -101,9 +110,10 @@ async function readOrder(deps: McpDeps, turn: Turn): Promise<Order | { readonly 
       throw new InvalidRequestError({ reason: "content_type", status: 415, help: "The body must be JSON." });
     const bounds = bodyBounds(resource, deps.clock.now());
     const bytes = await request.read(bounds.readBytes);
-    const message = readMessage(bytes);
-    if (message.kind === "response") return { response: message };
-    const spoken = spokenBy(message, request.headers);
+    const read = readMessage(bytes);
+    if (read.kind === "response") return { response: read };
+    const spoken = spokenBy(read, request.headers);
+    const { message, round } = spoken.era === "modern" ? unwrapped(deps.sessions, read, owner) : { message: read };
     const asked = askedBy(message, spoken.era);
     const opened = spoken.era === "legacy" ? sessionOf(deps, request, owner) : undefined;
     const session = opened?.id;
@@ -130,7 +140,7 @@ async function readOrder(deps: McpDeps, turn: Turn): Promise<Order | { readonly 
       }),
       facts: { method: message.method, ...(asked.kind === "granted" ? factsOf(asked.call) : {}) },
     };
-    return { message, spoken, session, opened, call, headers: { ...kept, ...trace.headers } };
+    return { message, spoken, session, opened, round, call, headers: { ...kept, ...trace.headers } };
   } catch (error) {
     return await isMalformed(deps, blank, error);
   }
@@ -143,15 +153,12 @@ function factsOf(call: Readonly<Record<string, unknown>>): Record<string, string
   return kept;
 }
 
+/** As it is decided now. */
 async function forwarded(deps: McpDeps, turn: Turn, order: Order): Promise<ProxiedAnswer> {
   const { upstream, request } = turn;
   const { message, opened } = order;
-  const denied = (error: unknown): never => {
-    if (error instanceof LimitedError) throw notNow(error, message);
-    throw error instanceof DeniedError ? denial(error, message) : error;
-  };
-  const { call, watch } = await judgeTools(deps, { ...turn, ...order }).catch(denied);
-  const decision = await decided(deps, call).catch(denied);
+  const { call, watch } = await judgeTools(deps, { ...turn, ...order });
+  const decision = await decided(deps, call);
   const { owner } = turn;
   const { mayUse, action } = decision;
   const questions = opened && questionsOf(deps.sessions, opened, owner);
@@ -202,20 +209,6 @@ async function sent(
     body: writeMessage(message),
     internal: upstream.internal,
   });
-}
-
-function denial(error: DeniedError, message: McpMessage): RpcError {
-  const id = message.kind === "request" ? message.id : undefined;
-  return new RpcError(RPC.denied, error.detail, { status: id === undefined ? 400 : 200, id, data: deniedData(error) });
-}
-
-function notNow({ status, detail, decision, retryAfterSeconds }: LimitedError, message: McpMessage): RpcError {
-  const data = { decision, retry_after: retryAfterSeconds };
-  return new RpcError(RPC.denied, detail, { status, id: idOf(message), data, retryAfterSeconds });
-}
-
-function idOf(message: McpMessage): string | number | undefined {
-  return message.kind === "request" ? message.id : undefined;
 }
 
 function headerOf(headers: HeaderLines, wanted: string): string | undefined {

@@ -51,5 +51,8 @@ export function askedIn(
 /** What a client declares when it begins a session; nothing by any other message. */
 export function declaredBy({ method, params }: McpMessage): readonly ClientCapability[] {
   const capabilities = method === "initialize" ? params?.["capabilities"] : undefined;
-  return isRecord(capabilities) ? CLIENT_CAPABILITIES.filter((one) => isRecord(capabilities[one])) : [];
+  if (!isRecord(capabilities)) return [];
+  const { elicitation } = capabilities;
+  const opensUrls = isRecord(elicitation) && isRecord(elicitation["url"]);
+  return CLIENT_CAPABILITIES.filter((one) => (one === "elicitation/url" ? opensUrls : isRecord(capabilities[one])));
 }

@@ -7,7 +7,8 @@ export const MODERN = ["2026-07-28"] as const;
 export const LEGACY = ["2025-11-25", "2025-06-18", "2025-03-26"] as const;
 
 const VERSION_KEY = "io.modelcontextprotocol/protocolVersion";
-const CAPABILITIES_KEY = "io.modelcontextprotocol/clientCapabilities";
+/** Where a client of a revision without sessions says what it can do. */
+export const CAPABILITIES_KEY = "io.modelcontextprotocol/clientCapabilities";
 
 /** What of a message's headers counts, and goes on. */
 export interface Spoken {

@@ -17,6 +17,7 @@ import { events, STREAM_LINES, STREAM_TYPE } from "./answering.ts";
 import { METHOD_ACTIONS } from "./actions.ts";
 import { judgeTools, type ToolWatch } from "./judge-tools.ts";
 import { RPC, RpcError, type McpMessage, type McpResponse } from "./message.ts";
+import { elicitationAnswered } from "./elicited.ts";
 import { askedIn, questionsOf } from "./questions.ts";
 import { openEvent, sealEvent, type ResumedEvent } from "./resumed-event.ts";
 import { spokenWithout } from "./revision.ts";
@@ -64,6 +65,8 @@ export async function sessionEnded(deps: McpDeps, turn: Turn): Promise<ProxiedAn
 
 /** A client answers what its session's server asked. Nobody else's answer goes anywhere, and none that nobody asked for. */
 export async function clientAnswered(deps: McpDeps, turn: Turn, response: McpResponse): Promise<ProxiedAnswer> {
+  // What we asked ourselves goes to no server.
+  if (await elicitationAnswered(deps, turn, response)) return { status: 202, headers: RELAYED, body: new Uint8Array() };
   const order = await readSessionOrder(deps, turn, (session) => {
     const id = session && askedIn(deps.sessions, response.id, { owner: turn.owner, session: session.id });
     if (id === undefined) throw new RpcError(RPC.invalidRequest, "Nobody asked for this answer.", { status: 400 });

@@ -10,7 +10,7 @@ export interface SessionOwner {
 }
 
 /** What a client may declare at `initialize` that it answers to its server, and the letter that stands for it. */
-const LETTERS = { sampling: "s", elicitation: "e", roots: "r" } as const;
+const LETTERS = { sampling: "s", elicitation: "e", roots: "r", "elicitation/url": "u" } as const;
 
 /** Something that a server may ask of a client that declared it. */
 export type ClientCapability = keyof typeof LETTERS;
@@ -25,8 +25,11 @@ export interface Session {
   readonly declared: readonly ClientCapability[];
 }
 
-/** A text of an upstream's that its session's client is to bring back: the id of a request to it, or of an event. */
-export type Keepsake = "question" | "event";
+/**
+ * A text that a client is to bring back: an upstream's, the id of a request to its session's client or of an event; or ours, of
+ * an approval that its human is to see to.
+ */
+export type Keepsake = "question" | "event" | "approval" | "round";
 
 /**
  * Sessions of upstreams of the older revisions, as agents see them: the upstream's id and what the client declared, with a
