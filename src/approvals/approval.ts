@@ -46,3 +46,6 @@ export interface StoredApproval {
   readonly state: ApprovalState;
   readonly decisions: readonly StoredDecision[];
 }
+
+/** Whom approvals ask, where not all are meant: a reviewing agent, or the human on whose behalf the call is made. */
+export type Asking = { readonly agent: string } | { readonly human: string };

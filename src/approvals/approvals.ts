@@ -16,11 +16,11 @@ import type { DatabaseClock } from "../system/clock.ts";
 import { ulid } from "../system/random.ts";
 import type { Envelope } from "../vault/envelope.ts";
 import type { Secrets } from "../vault/secrets.ts";
-import type { StoredApproval } from "./approval.ts";
+import type { Asking, StoredApproval } from "./approval.ts";
 import { contentOf, digestOf, stillHolds, type CallFacts, type ExactCall, type SecretVersion } from "./content.ts";
 import { isApproved, killKeysOf, nameOf, SELF_SIGN_IN_SECONDS, whyNotDecide, type Decider } from "./deciders.ts";
 import { openCall, sealedCall } from "./sealed-call.ts";
-import { listApprovals, readApproval, type Asking } from "./store.ts";
+import { listApprovals, readApproval } from "./store.ts";
 
 /** Approvals of one chain that may wait at the same time: nobody reads a hundred, and what nobody reads is no approval. */
 const MAX_WAITING = 100;
@@ -78,7 +78,7 @@ export interface Approvals {
    * Decides, and records it in the same step.
    *
    * @returns undefined for one that is not there
-   * @throws {AccessDeniedError} `approver_is_requester`, `approver_not_asked`, `approver_unproven`, `role_missing`, recorded
+   * @throws {AccessDeniedError} `approver_is_requester`, `approver_not_asked`, `approver_unproven`, `role_missing`, `killed`, recorded
    * @throws {SignInTooOldError} `sign_in_too_old`, recorded
    * @throws {ProblemError} `conflict`: decided, used, expired, or void
    */
@@ -276,6 +276,9 @@ async function decidedOn(deps: ApprovalsDeps, stored: StoredApproval, order: Dec
         reason,
         via: decider.kind === "person" ? decider.via : null,
         kill_keys: killKeysOf(decider, trust),
+        // Judged by these: whoever was changed or removed since is judged again.
+        operator: decider.kind === "person" ? (decider.operator ?? null) : null,
+        trust_version: trust.version,
       }),
       isApproving ? approved : "denied",
       stored.decisions.length,
@@ -283,6 +286,10 @@ async function decidedOn(deps: ApprovalsDeps, stored: StoredApproval, order: Dec
     ],
   );
   if (row?.r === "moved") return false;
+  if (row?.r === "killed") {
+    await recorder.refused(draft, "killed");
+    throw new AccessDeniedError({ reason: "killed" });
+  }
   if (row?.r !== "decided") throw over(row?.r ?? "void");
   return true;
 }

@@ -1,11 +1,8 @@
 import type { Db } from "../db/database.ts";
 import type { EpochSeconds } from "../core/time.ts";
-import type { ApprovalState, StoredApproval } from "./approval.ts";
+import type { ApprovalState, Asking, StoredApproval } from "./approval.ts";
 import type { BoundContent } from "./content.ts";
 import type { DecidedVia, StoredNeed } from "./deciders.ts";
-
-/** Whom approvals ask, where not all are meant: a reviewing agent, or the human on whose behalf the call is made. */
-export type Asking = { readonly agent: string } | { readonly human: string };
 
 interface Row {
   id: string;

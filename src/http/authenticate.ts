@@ -4,8 +4,8 @@ import type { Auth } from "./route.ts";
 import type { AgentCaller, Caller, Credentials, RequestFacts, Rooms, SessionCaller } from "./rooms.ts";
 
 /**
- * Who is asking at a `/v1` route, by what the route declares. Operators pass wherever a scope of `ephor` is asked for; an
- * agent's own routes are for agents.
+ * Who is asking at a `/v1` route, by what the route declares. The operator key passes wherever a scope of `ephor` is asked for, a
+ * person by his roles as they are now; an agent's own routes are for agents.
  *
  * @returns undefined for a public route
  * @throws {InvalidTokenError} `client_missing` without credentials; `client_not_allowed` for an operator key where an agent is asked for, and the reverse
@@ -46,7 +46,7 @@ export async function authenticate(
 /**
  * Whoever is signed in, at a route that they may call.
  *
- * @throws {InvalidTokenError} `client_not_allowed` at an agent's own route; {AccessDeniedError} `role_missing`
+ * @throws {InvalidTokenError} `client_not_allowed` at an agent's own route; {AccessDeniedError} `role_missing`, `killed`
  */
 export function callerOfSession(
   auth: Auth,
@@ -54,15 +54,24 @@ export function callerOfSession(
   { rooms, request }: { rooms: Rooms; request: RequestFacts },
 ): Caller {
   const { requestId, route, remoteAddress } = request;
+  const agent = nameOf(caller);
   const refused = <E extends InvalidTokenError | AccessDeniedError>(error: E): E => {
-    rooms.refusedAtEdge({ reason: error.reason, requestId, route, remoteAddress, agent: `operator:${caller.id}` });
+    rooms.refusedAtEdge({ reason: error.reason, requestId, route, remoteAddress, agent });
     return error;
   };
   if (typeof auth !== "object" && auth !== "operator")
     throw refused(new InvalidTokenError({ reason: "client_not_allowed" }));
-  const may = roles === undefined || (typeof auth === "object" && roles.includes(auth.scope));
-  if (!may) throw refused(new AccessDeniedError({ reason: "role_missing" }));
+  const isOwn = caller.kind === "person" && typeof auth === "object" && auth.ownToo === true;
+  const isKilled = isOwn && caller.isKilled;
+  const may = roles === undefined || (typeof auth === "object" && roles.includes(auth.scope)) || isOwn;
+  if (!may || isKilled) throw refused(new AccessDeniedError({ reason: isKilled ? "killed" : "role_missing" }));
   return caller;
+}
+
+/** As the ledger names whoever is signed in. */
+function nameOf(caller: SessionCaller["caller"]): string {
+  if (caller.kind === "operator") return `operator:${caller.id}`;
+  return caller.operator === undefined ? `human:${caller.sub}` : `operator:${caller.operator}`;
 }
 
 /**

@@ -75,6 +75,13 @@ export function printOpenApi(document: object): string {
 
 const SECURITY_SCHEMES: Json = {
   operator: { type: "http", scheme: "bearer", description: "An operator key, `ephor_op_…`." },
+  session: {
+    type: "apiKey",
+    in: "cookie",
+    name: "__Host-ephor",
+    description:
+      "Whoever is signed in at the console: the operator key, or a person whose roles (`operators` in the trust file) name the action of the scope. On everything but GET with the header `Ephor-CSRF`, from our own origin.",
+  },
   token: {
     type: "http",
     scheme: "bearer",
@@ -104,12 +111,12 @@ const SECURITY_SCHEMES: Json = {
 function security(auth: Auth): Json[] {
   if (auth === "none") return [];
   if (auth === "client") return [{ clientSecret: [] }, {}];
-  if (auth === "operator") return [{ operator: [] }];
+  if (auth === "operator") return [{ operator: [] }, { session: [] }];
   if (auth === "agent") return [{ agent: [] }];
   if (auth === "holder") return [{ token: [] }];
   if (auth === "transmitter") return [{ transmitter: [] }, {}];
   // OpenAPI 3.1 allows role names here for any scheme; ours are the scopes.
-  return [{ operator: [] }, { token: [`ephor:${auth.scope}`] }];
+  return [{ operator: [] }, { session: [`ephor:${auth.scope}`] }, { token: [`ephor:${auth.scope}`] }];
 }
 
 function operation(route: Route, schemas: Schemas): Json {

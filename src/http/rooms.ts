@@ -81,7 +81,7 @@ export interface Credentials {
   readonly url: string;
 }
 
-/** Who runs Ephor; may do everything under `/v1` that is not an agent's own. */
+/** Whoever holds the operator key; may do everything under `/v1` that is not an agent's own. */
 export interface OperatorCaller {
   readonly kind: "operator";
   readonly id: string;
@@ -100,12 +100,25 @@ export interface AgentCaller {
   };
 }
 
+/** A person who is signed in. What he may do was looked up for this request; nothing of it outlives the request. */
+export interface PersonCaller {
+  readonly kind: "person";
+  /** Which operator this is; undefined for a human who is none. */
+  readonly operator: string | undefined;
+  /** As our tokens name him: `<issuer name>|<its sub>`. */
+  readonly sub: string;
+  /** Of the sign-in at the issuer, epoch seconds; undefined where it did not say. */
+  readonly authTime: number | undefined;
+  /** He was killed, now or since the sign-in: he decides nothing. */
+  readonly isKilled: boolean;
+}
+
 /** Who is asking. */
-export type Caller = OperatorCaller | AgentCaller;
+export type Caller = OperatorCaller | PersonCaller | AgentCaller;
 
 /** Whoever is signed in at the console, as a caller of `/v1`. */
 export interface SessionCaller {
-  readonly caller: OperatorCaller;
+  readonly caller: OperatorCaller | PersonCaller;
   /** Actions at `ephor` that he may take; undefined: all. */
   readonly roles: readonly EphorAction[] | undefined;
 }

@@ -4,7 +4,7 @@ import type { Log } from "../system/log.ts";
 import type { Metrics } from "../system/metrics.ts";
 import type { AgentCaller, Caller, Credentials, EphorAction, RequestFacts, Rooms } from "./rooms.ts";
 
-/** Who may call a route: anybody; an OAuth client; an operator; any agent; the holder of a token for the resource, whom the room judges; the transmitter of a security event, by its signature; or whoever holds this scope of `ephor`, and operators. */
+/** Who may call a route: anybody; an OAuth client; an operator; any agent; the holder of a token for the resource, whom the room judges; the transmitter of a security event, by its signature; or whoever holds this scope of `ephor`: agents by their token, people by their role, and the operator key. */
 export type Auth =
   | "none"
   | "client"
@@ -12,7 +12,11 @@ export type Auth =
   | "agent"
   | "holder"
   | "transmitter"
-  | { readonly scope: EphorAction };
+  | {
+      readonly scope: EphorAction;
+      /** A human without the role may ask too: the room sees to it that it is about his own. */
+      readonly ownToo?: true;
+    };
 
 /** One of a route's answers. */
 export interface ResponseSpec {

@@ -1,7 +1,7 @@
 import type { ApprovalView } from "../api/approvals.ts";
 import type { Approvals } from "../approvals/approvals.ts";
 import type { Decider } from "../approvals/deciders.ts";
-import { approvalUri, type StoredApproval } from "../approvals/approval.ts";
+import { approvalUri, type Asking, type StoredApproval } from "../approvals/approval.ts";
 import type { Waiting } from "../approvals/waiting.ts";
 import type { TrustIndex } from "../core/trust/compiled.ts";
 import type { Caller, Rooms } from "../http/rooms.ts";
@@ -29,14 +29,14 @@ export function approvalsRoom(
   };
   return {
     async list({ status = "pending", before, limit = DEFAULT_PAGE }, { caller }) {
-      const asking = caller.kind === "agent" ? { agent: caller.agent } : undefined;
+      const asking = askingOf(caller, trust());
       const found = await approvals.list({ status, before, limit, asking });
       const items = found.items.map(factsOf);
       return { items, ...(found.next !== undefined && { next: found.next }) };
     },
     async read(id, { caller }) {
       const found = await approvals.read(id);
-      return found && isShownTo(found, caller) ? await viewOf(found) : undefined;
+      return found && isShownTo(found, askingOf(caller, trust())) ? await viewOf(found) : undefined;
     },
     async decide({ id, decision, reason }, { caller, request }) {
       const { requestId } = request;
@@ -51,16 +51,28 @@ export function approvalsRoom(
 
 function deciderOf(caller: Caller): Decider {
   if (caller.kind === "operator") return { kind: "operator", id: caller.id };
+  if (caller.kind === "person") {
+    const { operator, sub, authTime } = caller;
+    return { kind: "person", operator, sub, authTime, via: "console" };
+  }
   // The route lets an agent in by a token of ours only.
   return { kind: "agent", agent: caller.agent, sub: caller.token?.sub ?? "", txn: caller.token?.txn ?? "" };
 }
 
+/** Whose approvals somebody sees: all, who may deny all; else those that ask this agent, or this human about his own. */
+function askingOf(caller: Caller, trust: TrustIndex): Asking | undefined {
+  if (caller.kind === "operator") return undefined;
+  if (caller.kind === "agent") return { agent: caller.agent };
+  const operator = caller.operator === undefined ? undefined : trust.operator(caller.operator);
+  return operator?.roles.includes("approve") === true ? undefined : { human: caller.sub };
+}
+
 /** Arguments are shown to whoever is asked. */
-function isShownTo({ needs }: StoredApproval, caller: Caller): boolean {
-  if (caller.kind === "operator") return true;
-  return needs.some(({ by }) =>
-    by.some((approver) => typeof approver === "object" && "agent" in approver && approver.agent === caller.agent),
-  );
+function isShownTo({ needs, sub }: StoredApproval, asking: Asking | undefined): boolean {
+  if (asking === undefined) return true;
+  const approvers = needs.flatMap(({ by }) => by);
+  if ("human" in asking) return sub === asking.human && approvers.includes("self");
+  return approvers.some((one) => typeof one === "object" && "agent" in one && one.agent === asking.agent);
 }
 
 type Facts = Omit<ApprovalView, "call" | "arguments">;

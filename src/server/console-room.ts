@@ -86,14 +86,18 @@ function routeOf({ method, path }: ConsoleRequest): string {
   return `${method} /console${known}${rest.length > 0 ? "/{…}" : ""}`;
 }
 
-function foundSession(session: Session): FoundSession | undefined {
-  const caller = callerOf(session);
-  return caller && { ...caller, isOurs: (proof) => constantTimeEqual(proof, session.csrf) };
+function foundSession(session: Session): FoundSession {
+  return { ...callerOf(session), isOurs: (proof) => constantTimeEqual(proof, session.csrf) };
 }
 
-/** @returns undefined for a person: nothing signs people in yet */
-function callerOf({ who }: Session): SessionCaller | undefined {
-  return who.kind === "key" ? { caller: { kind: "operator", id: who.operatorId }, roles: undefined } : undefined;
+/** A session has no rights of its own: they are those of the operator that its person is now. */
+function callerOf({ who, operator, isKilled }: Session): SessionCaller {
+  if (who.kind === "key") return { caller: { kind: "operator", id: who.operatorId }, roles: undefined };
+  const { sub, authTime } = who.person;
+  return {
+    caller: { kind: "person", operator: operator?.name, sub, authTime, isKilled },
+    roles: operator === undefined ? [] : operator.roles,
+  };
 }
 
 /** As the ledger names whoever is signed in. */
@@ -102,11 +106,9 @@ function nameOf({ who, operator }: Session): string {
   return operator === undefined ? `human:${who.person.sub}` : `operator:${operator.name}`;
 }
 
-function viewerOf(session: Session, { api, request }: { api: InProcess; request: ConsoleRequest }): Viewer | undefined {
+function viewerOf(session: Session, { api, request }: { api: InProcess; request: ConsoleRequest }): Viewer {
   const { who, operator, csrf, expiresAt } = session;
-  const found = foundSession(session);
-  if (found === undefined) return undefined;
-  const { caller, roles, isOurs } = found;
+  const { caller, roles, isOurs } = foundSession(session);
   const person = who.kind === "person" ? who.person : undefined;
   return {
     name: nameOf(session),

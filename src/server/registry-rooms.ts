@@ -103,9 +103,15 @@ function eventOf(applied: Applied): { event_id?: string } {
 }
 
 function actorIn({ caller, request: { requestId } }: Call): Actor {
-  return caller.kind === "operator"
-    ? { type: "operator", id: caller.id, requestId }
-    : { type: "agent", name: caller.agent, requestId };
+  switch (caller.kind) {
+    case "operator":
+      return { type: "operator", id: caller.id, requestId };
+    case "person":
+      // The route lets in whoever has the role, and so an operator.
+      return { type: "person", operator: caller.operator ?? "", requestId };
+    case "agent":
+      return { type: "agent", name: caller.agent, requestId };
+  }
 }
 
 function objectOf(stored: StoredObject, registry: Registry): TrustObject {

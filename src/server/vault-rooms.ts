@@ -56,9 +56,9 @@ export function secretRooms(broker: BrokerDeps): Rooms["secrets"] {
   };
 }
 
-/** What kills an agent that asks; nothing kills an operator. */
+/** What kills an agent that asks; no kill covers who runs Ephor (CONTRACT §6). */
 function killKeysOf(broker: BrokerDeps, caller: Caller): readonly string[] {
-  if (caller.kind === "operator") return [];
+  if (caller.kind !== "agent") return [];
   const agent = broker.trust().agent(caller.agent);
   return [
     ...(agent ? deathKeys.ofAgent(agent, undefined) : []),

@@ -76,11 +76,14 @@ export async function startCrm(t: Cleanup): Promise<Crm> {
   return Object.assign(crm, { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}` });
 }
 
-export async function stage(t: Cleanup, o: { grants?: string; resource?: string } = {}): Promise<Stage> {
+export async function stage(
+  t: Cleanup,
+  o: { grants?: string; resource?: string; edit?: (trust: string) => string } = {},
+): Promise<Stage> {
   const crm = await startCrm(t);
   const w = await world(t, {
     trust: (issuers) =>
-      usualTrust(issuers).replace(
+      (o.edit ?? ((trust) => trust))(usualTrust(issuers)).replace(
         "grants:",
         `  crm:
     http: ${crm.url}/api

@@ -14,9 +14,10 @@ export const approvalRoutes: readonly Route[] = [
     path: "/v1/approvals",
     operationId: "listApprovals",
     summary: "Calls that wait for an approval, newest first",
-    description: "A reviewing agent sees those that ask it.",
+    description:
+      "A reviewing agent sees those that ask it; a human without the role sees those that ask him about his own.",
     tag: "Approvals",
-    auth: { scope: "approve" },
+    auth: { scope: "approve", ownToo: true },
     query: approvalQuery,
     responses: { 200: { description: "A page of them.", body: approvalPage } },
     handle: async ({ rooms, query, caller, request }) => ok(await rooms.approvals.list(query, { caller, request })),
@@ -27,7 +28,7 @@ export const approvalRoutes: readonly Route[] = [
     operationId: "getApproval",
     summary: "One approval, with the call and its arguments",
     tag: "Approvals",
-    auth: { scope: "approve" },
+    auth: { scope: "approve", ownToo: true },
     params,
     responses: {
       200: { description: "As it stands now.", body: approvalView },
@@ -45,13 +46,14 @@ export const approvalRoutes: readonly Route[] = [
     operationId: "decideApproval",
     summary: "Approve or deny a call",
     description:
-      "Whoever asked never approves: no agent of the chain. Once approved, the same call by the same agent in the same place works once, with whatever token, until `expires_at`.",
+      "Whoever asked never approves: no agent of the chain, nor the human on whose behalf the call is made, unless its grant asks just him. Once approved, the same call by the same agent in the same place works once, with whatever token, until `expires_at`.",
     tag: "Approvals",
-    auth: { scope: "approve" },
+    auth: { scope: "approve", ownToo: true },
     params,
     body: approvalDecision,
     responses: {
       200: { description: "As it stands now; `pending` where another decision is needed.", body: approvalView },
+      401: { description: "`insufficient_user_authentication`: sign in again, for this is your own call (RFC 9470)." },
       403: { description: "The grant asks somebody else, or you are the one who asks." },
       404: { description: "No such approval." },
       409: { description: "Decided already, used, expired, or void." },

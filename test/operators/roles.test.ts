@@ -1,0 +1,169 @@
+/** What people may do at `/v1`: their roles, as the trust objects are now. */
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+import { EPHOR_ACTIONS } from "../../src/core/trust/ephor-resource.ts";
+import { routes } from "../../src/http/routes/all.ts";
+import { usualTrust, world, type Answer } from "../support/world.ts";
+import { signedIn, withConsole, type SignedInClient } from "./people-stage.ts";
+
+const w = await world({ after }, { trust: (issuers) => withConsole(usualTrust(issuers)) });
+
+const put = async (name: string, roles: readonly string[], sub = name): Promise<void> => {
+  const answer = await w.operator("PUT", `/v1/operators/${name}`, {
+    sign_in: { issuer: "okta", claims: { sub } },
+    roles,
+  });
+  assert.ok(answer.status < 300, answer.text);
+};
+
+const codeOf = ({ status, body }: Answer): string => `${status} ${String(body["code"] ?? "")}`;
+
+/** The newest refusal at the edge is this one. It is written beside the answer, so it may take a moment. */
+async function recorded(agent: string, reason: string, route: string): Promise<void> {
+  const deadline = performance.now() + 10_000;
+  for (;;) {
+    const [event] = await w.events({ type: "admin.request", decision: "refused", limit: "1" });
+    const found = JSON.stringify(event);
+    const isThis = event?.["agent"] === agent && event["reason"] === reason;
+    if (isThis && found.includes(`"route":"${route}"`)) return;
+    assert.ok(performance.now() < deadline, `not recorded: ${agent} ${reason} ${route}, but ${found}`);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+test("every route of /v1 is open to a person with its role, and to nobody with all the others", async () => {
+  for (const role of EPHOR_ACTIONS) {
+    await put(`only-${role}`, [role]);
+    await put(
+      `but-${role}`,
+      EPHOR_ACTIONS.filter((one) => one !== role),
+    );
+  }
+  const people = new Map<string, SignedInClient>();
+  for (const role of EPHOR_ACTIONS)
+    for (const name of [`only-${role}`, `but-${role}`]) people.set(name, await signedIn(w, name));
+  let seen = 0;
+  for (const route of routes) {
+    if (typeof route.auth !== "object") continue;
+    seen += 1;
+    const { method, auth } = route;
+    const path = route.path.replace(/\{\w+\}/g, "nothing-here");
+    const label = `${method} ${path}`;
+    // A body that no route takes: whoever is let in is told so, and nothing is done.
+    const body = route.body === undefined ? undefined : { nonsense: true };
+    const one = await people.get(`only-${auth.scope}`)?.send(method, path, body);
+    assert.ok(one !== undefined && ![401, 403].includes(one.status), `${label}: ${one?.status} ${one?.text}`);
+    if (auth.ownToo === true) continue;
+    const other = await people.get(`but-${auth.scope}`)?.send(method, path, body);
+    assert.equal(other && codeOf(other), "403 access_denied", label);
+    await recorded(`operator:but-${auth.scope}`, "role_missing", route.path);
+  }
+  assert.ok(seen > 40);
+});
+
+test("what only the operator key, or only an agent may, no person may, whatever their roles", async () => {
+  await put("all", EPHOR_ACTIONS);
+  const all = await signedIn(w, "all");
+  for (const route of routes) {
+    if (route.auth !== "operator" && route.auth !== "agent") continue;
+    const path = route.path.replace(/\{\w+\}/g, "nothing-here");
+    const answer = await all.send(route.method, path, route.body === undefined ? undefined : {});
+    const expected = route.auth === "operator" ? "403 access_denied" : "401 invalid_token";
+    assert.equal(codeOf(answer), expected, `${route.method} ${path}`);
+    const reason = route.auth === "operator" ? "role_missing" : "client_not_allowed";
+    await recorded("operator:all", reason, route.path);
+  }
+});
+
+test("what a person does is recorded by the operator's name", async () => {
+  await put("dana", ["trust", "kill", "read"]);
+  const dana = await signedIn(w, "dana");
+  const made = await dana.send("PUT", "/v1/resources/more", { resource: "https://more.example", actions: ["x"] });
+  assert.equal(made.status, 201, made.text);
+  assert.equal((await w.events({ type: "trust.apply" }))[0]?.["agent"], "operator:dana");
+  const killed = await dana.send("POST", "/v1/kill", { agent: "lonely-bot", reason: "test" });
+  assert.equal(killed.status, 200, killed.text);
+  assert.equal((await w.events({ type: "kill" }))[0]?.["agent"], "operator:dana");
+});
+
+test("a person with the role trust changes neither operators, nor where they sign in, nor power over Ephor", async () => {
+  await put("dana", ["trust"]);
+  const dana = await signedIn(w, "dana");
+  const tries: [string, string, unknown?][] = [
+    ["PUT", "/v1/operators/eve", { sign_in: { issuer: "okta", claims: { sub: "eve" } } }],
+    ["PUT", "/v1/operators/dana", { sign_in: { issuer: "okta", claims: { sub: "dana" } }, roles: EPHOR_ACTIONS }],
+    ["DELETE", "/v1/operators/dana"],
+    ["POST", "/v1/apply", { source: "eve.yaml", file: "operators: { eve: { slack: { team: T1234, user: U1234 } } }" }],
+    ["PUT", "/v1/grants/own", { agent: "release-bot", resource: "ephor", actions: ["secrets"] }],
+  ];
+  for (const [method, path, body] of tries) {
+    const answer = await dana.send(method, path, body);
+    assert.equal(codeOf(answer), "403 access_denied", `${method} ${path} ${answer.text}`);
+    const [event] = await w.events({ type: "trust.apply", decision: "refused" });
+    assert.deepEqual([event?.["agent"], event?.["reason"]], ["operator:dana", "client_not_allowed"]);
+  }
+  assert.equal((await w.operator("GET", "/v1/operators/eve")).status, 404);
+});
+
+test("whoever is changed or removed is refused at the next request, on every replica; whoever is put back is not", async () => {
+  await put("dana", ["read"]);
+  const dana = await signedIn(w, "dana");
+  const { url } = await w.replica();
+  const look = async (): Promise<string[]> =>
+    await Promise.all([w.url, url].map(async (at) => codeOf(await dana.send("GET", `${at}/v1/agents`))));
+  assert.deepEqual(await look(), ["200 ", "200 "]);
+  await put("dana", ["approve"]);
+  assert.deepEqual(await look(), ["403 access_denied", "403 access_denied"]);
+  await put("dana", ["read"], "somebody-else");
+  assert.deepEqual(await look(), ["403 access_denied", "403 access_denied"]);
+  await recorded("human:okta|dana", "role_missing", "/v1/agents");
+  await put("dana", ["read"]);
+  assert.deepEqual(await look(), ["200 ", "200 "]);
+  await w.operator("DELETE", "/v1/operators/dana");
+  assert.deepEqual(await look(), ["403 access_denied", "403 access_denied"]);
+});
+
+test("further claims of a sign-in are judged at each request", async () => {
+  await w.operator("PUT", "/v1/operators/mfa", {
+    sign_in: { issuer: "okta", claims: { sub: "mfa", acr: "mfa" } },
+    roles: ["read"],
+  });
+  assert.equal((await (await signedIn(w, "mfa", { claims: { acr: "mfa" } })).send("GET", "/v1/agents")).status, 200);
+  assert.equal((await (await signedIn(w, "mfa", { claims: { acr: "pwd" } })).send("GET", "/v1/agents")).status, 403);
+});
+
+test("INV-28 whatever changes something needs the session's proof from our own origin; looking does not", async () => {
+  await put("dana", ["trust", "read"]);
+  const [dana, sam] = [await signedIn(w, "dana"), await signedIn(w, "dana")];
+  const spec = { resource: "https://csrf.example", actions: ["x"] };
+  const tried = (headers: Record<string, string>): Promise<Answer> =>
+    dana.send("PUT", "/v1/resources/csrf", spec, headers);
+  const forged: Record<string, string>[] = [
+    { "ephor-csrf": "" },
+    { "ephor-csrf": "x".repeat(43) },
+    { "ephor-csrf": sam.csrf },
+    { origin: "https://evil.example" },
+    { origin: "null" },
+    { "sec-fetch-site": "cross-site" },
+    { "sec-fetch-site": "same-site" },
+  ];
+  for (const headers of forged) {
+    const answer = await tried(headers);
+    assert.equal(codeOf(answer), "403 access_denied", JSON.stringify(headers));
+  }
+  assert.equal((await w.operator("GET", "/v1/resources/csrf")).status, 404);
+  assert.equal(
+    (await dana.send("GET", "/v1/agents", undefined, { "ephor-csrf": "", origin: "https://evil.example" })).status,
+    200,
+  );
+  assert.equal((await tried({})).status, 201);
+});
+
+test("a human who is no operator may ask nothing but for approvals of their own", async () => {
+  const human = await signedIn(w, "00u1ab");
+  for (const path of ["/v1/agents", "/v1/audit", "/v1/operators"])
+    assert.equal(codeOf(await human.send("GET", path)), "403 access_denied", path);
+  const list = await human.send("GET", "/v1/approvals");
+  assert.deepEqual([list.status, list.body["items"]], [200, []]);
+  assert.equal((await human.send("POST", "/v1/kill", { all: true, reason: "x" })).status, 403);
+});
