@@ -300,7 +300,11 @@ test("a server that shuts down answers its waiting calls first", async () => {
   const { url, server } = await w.replica();
   const job = await work(s);
   const call = await held(job, { name: "Leo" }, { url });
-  await server.close();
-  const { code, approval } = problemOf(await call.answer);
+  const startedMs = performance.now();
+  const closed = server.close();
+  const answered = await call.answer;
+  assert.ok(performance.now() - startedMs < 8_000, "before its grace of 10 s is over");
+  await closed;
+  const { code, approval } = problemOf(answered);
   assert.deepEqual([code, approval.id], ["approval_required", call.id]);
 });
