@@ -69,6 +69,7 @@ export const approvalView = component(
 export const approvalQuery = z.strictObject({
   status: z.enum(["pending", "all"]).optional().describe("Default `pending`."),
   before: anyId.optional(),
+  txn: anyId.optional().describe("Only those of this chain."),
   limit: z.coerce.number().int().min(1).max(MAX_APPROVALS).optional(),
 });
 

@@ -67,12 +67,13 @@ export interface Approvals {
    * @throws {DecryptError}
    */
   shown(stored: StoredApproval): Promise<ExactCall>;
-  /** Newest first. @param page.asking only those that ask this agent, or this human about his own */
+  /** Newest first. @param page.asking only those that ask this agent, or this human about his own; @param page.txn only those of this chain */
   list(page: {
     status: "pending" | "all";
     before: string | undefined;
     limit: number;
     asking: Asking | undefined;
+    txn: string | undefined;
   }): Promise<{ readonly items: readonly StoredApproval[]; readonly next: string | undefined }>;
   /**
    * Decides, and records it in the same step.
@@ -96,6 +97,8 @@ interface ApprovalsDeps {
   readonly envelope: Pick<Envelope, "seal" | "open">;
   /** Hash of the definition by which a tool is accepted now. */
   readonly toolHash: (resource: string, tool: string) => Promise<string | undefined>;
+  /** Tells whoever waits for an approval to look at it. */
+  readonly announce: (id: string) => void;
 }
 
 /** Opens the room. */
@@ -129,7 +132,9 @@ export function createApprovals(deps: ApprovalsDeps): Approvals {
       for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
         const stored = await read(order.id);
         if (!stored) return undefined;
-        if (await decidedOn(deps, stored, order)) return await read(order.id);
+        if (!(await decidedOn(deps, stored, order))) continue;
+        deps.announce(order.id);
+        return await read(order.id);
       }
       throw new TemporarilyUnavailableError({ reason: "overloaded" });
     },

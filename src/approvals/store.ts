@@ -54,6 +54,7 @@ export async function listApprovals(
     before: string | undefined;
     limit: number;
     asking: Asking | undefined;
+    txn: string | undefined;
     now: EpochSeconds;
   },
 ): Promise<readonly StoredApproval[]> {
@@ -63,9 +64,10 @@ export async function listApprovals(
   const sub = asking && "human" in asking ? asking.human : null;
   const rows = await db.query<Row>(
     `${SELECT} where ($2::text is null or a.id < $2) and ($3::jsonb is null or a.needs @> $3) and ($6::text is null or a.sub = $6)
+       and ($7::text is null or a.txn = $7)
        and ($4 or (a.status = 'pending' and a.expires_at > $1 and ephor.approval_state(a, $1) = 'pending'))
      order by a.id desc limit $5`,
-    [page.now, page.before ?? null, asks, page.status === "all", page.limit, sub ?? null],
+    [page.now, page.before ?? null, asks, page.status === "all", page.limit, sub ?? null, page.txn ?? null],
   );
   return rows.map(stored);
 }

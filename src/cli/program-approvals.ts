@@ -1,4 +1,5 @@
 import type { Command } from "commander";
+import { CliFailure, EXIT } from "./exit-code.ts";
 import { jsonOption, reasonText, type ProgramParts } from "./arguments.ts";
 
 /** Verbs for calls that wait for somebody. */
@@ -8,27 +9,37 @@ export function addApprovalVerbs(program: Command, { run }: Pick<ProgramParts, "
     .description("calls that wait for an approval; with an id, what exactly would be called")
     .argument("[id]")
     .option("--all", "also those that are over")
+    .option("--txn <txn>", "those of one chain, in the order in which they were asked for")
     .addOption(jsonOption())
-    .action(async (id: string | undefined, options: { all?: boolean; json?: boolean }) => {
+    .action(async (id: string | undefined, options: { all?: boolean; txn?: string; json?: boolean }) => {
       await run(async (context) => {
         const { approval, approvals } = await import("./verbs/approvals.ts");
         return id === undefined
-          ? await approvals(context, { isAll: options.all === true })
+          ? await approvals(context, { isAll: options.all === true, txn: options.txn })
           : await approval(context, id);
       }, options.json === true);
     });
   program
     .command("approve")
     .description("approve a call, or deny it; look at it first: ephor approvals ID")
-    .argument("<id>")
+    .argument("<id...>")
     .requiredOption("--reason <text>", "why; it is recorded", reasonText)
     .option("--deny", "say no")
+    .option("--txn <txn>", "several calls, all of this chain; each is shown")
     .addOption(jsonOption())
-    .action(async (id: string, options: { reason: string; deny?: boolean; json?: boolean }) => {
-      const order = { id, isDenied: options.deny === true, reason: options.reason };
-      await run(
-        async (context) => await (await import("./verbs/approvals.ts")).approve(context, order),
-        options.json === true,
-      );
-    });
+    .action(
+      async (ids: readonly string[], options: { reason: string; deny?: boolean; txn?: string; json?: boolean }) => {
+        const { txn, reason } = options;
+        const order = { ids, isDenied: options.deny === true, reason };
+        await run(async (context) => {
+          // What nobody looked at is not decided along with what somebody did.
+          if (txn === undefined && ids.length > 1)
+            throw new CliFailure("several calls are decided with --txn, which names their chain and has each shown", {
+              exitCode: EXIT.wrongUsage,
+            });
+          const { approve, approveOf } = await import("./verbs/approvals.ts");
+          return txn === undefined ? await approve(context, order) : await approveOf(context, { ...order, txn });
+        }, options.json === true);
+      },
+    );
 }

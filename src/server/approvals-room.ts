@@ -2,11 +2,9 @@ import type { ApprovalView } from "../api/approvals.ts";
 import type { Approvals } from "../approvals/approvals.ts";
 import type { Decider } from "../approvals/deciders.ts";
 import { approvalUri, type Asking, type StoredApproval } from "../approvals/approval.ts";
-import type { Waiting } from "../approvals/waiting.ts";
 import type { TrustIndex } from "../core/trust/compiled.ts";
 import type { Caller, Rooms } from "../http/rooms.ts";
 import { toolServerOf, type ToolPins } from "../proxy/mcp/tool-pins.ts";
-import type { Log } from "../system/log.ts";
 import { instantOf } from "./wire.ts";
 
 /** Of a page, unless the query says otherwise. */
@@ -15,9 +13,9 @@ const DEFAULT_PAGE = 50;
 /** Approvals, as the routes call them. */
 export function approvalsRoom(
   approvals: Approvals,
-  at: { issuer: string; trust: () => TrustIndex; waiting: Pick<Waiting, "announce">; log: Log },
+  at: { issuer: string; trust: () => TrustIndex },
 ): Rooms["approvals"] {
-  const { issuer, trust, waiting, log } = at;
+  const { issuer, trust } = at;
   const factsOf = (of: StoredApproval): Facts => ({
     id: of.id,
     uri: approvalUri(issuer, of.id),
@@ -28,9 +26,9 @@ export function approvalsRoom(
     return { ...factsOf(of), call: { ...call }, arguments: args };
   };
   return {
-    async list({ status = "pending", before, limit = DEFAULT_PAGE }, { caller }) {
+    async list({ status = "pending", before, limit = DEFAULT_PAGE, txn }, { caller }) {
       const asking = askingOf(caller, trust());
-      const found = await approvals.list({ status, before, limit, asking });
+      const found = await approvals.list({ status, before, limit, asking, txn });
       const items = found.items.map(factsOf);
       return { items, ...(found.next !== undefined && { next: found.next }) };
     },
@@ -42,8 +40,6 @@ export function approvalsRoom(
       const { requestId } = request;
       const order = { id, decider: deciderOf(caller), isApproving: decision === "approve", reason, requestId };
       const found = await approvals.decide(order);
-      // A hint: whoever waits for it looks by himself soon.
-      if (found) waiting.announce(id).catch((err: unknown) => log.warn("approval_not_announced", { requestId, err }));
       return found && (await viewOf(found));
     },
   };

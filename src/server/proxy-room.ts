@@ -34,10 +34,13 @@ export function proxiedRooms(
   const toolPins = createToolPins({ db, clock, recorder });
   const { secrets } = at.broker;
   const toolHash = acceptedHash(toolPins, trust);
-  const approvals = createApprovals({ db, clock, trust, recorder, secrets, envelope, toolHash });
+  // A hint: whoever waits looks by himself soon.
+  const announce = (id: string): void =>
+    void at.waiting.announce(id).catch((err: unknown) => log.warn("approval_not_announced", { err }));
+  const approvals = createApprovals({ db, clock, trust, recorder, secrets, envelope, toolHash, announce });
   return {
     proxy: proxyRoom(ground, { ...at, toolPins, approvals }),
-    approvals: approvalsRoom(approvals, { issuer: at.sts.issuer, trust, waiting: at.waiting, log }),
+    approvals: approvalsRoom(approvals, { issuer: at.sts.issuer, trust }),
     tools: toolRoom(toolPins, trust),
   };
 }

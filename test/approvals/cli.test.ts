@@ -78,3 +78,48 @@ test("who asked, and a decision that comes too late, end as they should", async 
   const late = await answering(t, (response) => json(response, 409, { code: "conflict" }));
   assert.equal((await ephor(["approve", ID, "--reason", "x"], late.env)).code, 1);
 });
+
+test("approve --txn shows each call that is named and decides it; of another chain, or without the chain, nothing is decided", async (t) => {
+  const ids = [ID, ID.replace(/M$/, "N"), ID.replace(/M$/, "P")];
+  const strange = ID.replace(/M$/, "Z");
+  const server = await answering(t, (response, { method, path }) => {
+    const id = path.split("/").at(-1) ?? "";
+    if (path.startsWith("/v1/approvals?"))
+      return json(response, 200, { items: ids.map((one) => ({ ...FACTS, id: one })) });
+    if (method === "POST" && id === ids[1]) return json(response, 409, { code: "conflict" });
+    json(response, 200, {
+      ...APPROVAL,
+      id,
+      ...(id === strange && { txn: "01M8279N8XTW819WGGT5B8QV92" }),
+      ...(method === "POST" && { status: "approved" }),
+    });
+  });
+  const posts = (): string[] => server.seen.filter(({ method }) => method === "POST").map(({ path }) => path);
+  const list = await ephor(["approvals", "--txn", APPROVAL.txn], server.env);
+  assert.equal(list.code, 0, list.talk);
+  assert.equal(server.seen[0]?.path, `/v1/approvals?status=pending&limit=200&txn=${APPROVAL.txn}`);
+  assert.deepEqual(
+    list.out.split("\n").flatMap((line) => line.match(/^apr_\w+/)?.[0] ?? []),
+    ids.toReversed(),
+    "oldest first",
+  );
+  const chain = ["--txn", APPROVAL.txn, "--reason", "fine"];
+  const mixed = await ephor(["approve", ID, strange, ...chain], server.env);
+  assert.deepEqual([mixed.code, posts()], [2, []], mixed.talk);
+  assert.match(mixed.talk, new RegExp(strange));
+  const bare = await ephor(["approve", ...ids, "--reason", "fine"], server.env);
+  assert.deepEqual([bare.code, posts()], [2, []], bare.talk);
+  assert.equal((await ephor(["approve", ...chain], server.env)).code, 2, "none is named");
+  assert.deepEqual(posts(), []);
+
+  const done = await ephor(["approve", ...ids, ID, ...chain], server.env);
+  assert.equal(done.code, 1, "one was decided already");
+  assert.deepEqual(
+    posts(),
+    ids.map((id) => `/v1/approvals/${id}`),
+    "each once, and the others in spite of it",
+  );
+  assert.match(done.talk, new RegExp(`not approved: ${ids[1]}`));
+  assert.equal(done.out.match(/<img src=x/g)?.length, 3, "each is shown");
+  assert.equal(done.out.match(/^approved: apr_/gm)?.length, 2);
+});

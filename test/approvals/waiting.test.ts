@@ -47,12 +47,10 @@ interface Held {
 
 /** Approvals of a chain that are pending, oldest first. */
 async function pendingOf({ txn }: Pick<Work, "txn">): Promise<string[]> {
-  const list = await w.operator("GET", "/v1/approvals?limit=200");
+  const list = await w.operator("GET", `/v1/approvals?limit=200&txn=${txn}`);
   const items = list.body["items"] as { id: string; txn: string }[];
-  return items
-    .filter((one) => one.txn === txn)
-    .map(({ id }) => id)
-    .toReversed();
+  assert.ok(items.every((one) => one.txn === txn));
+  return items.map(({ id }) => id).toReversed();
 }
 
 /** A call that is held until somebody decides. */
@@ -270,6 +268,25 @@ test("waiting calls are calls in progress: beyond the resource's limit the next 
     (await Promise.all(two)).map(({ status }) => status),
     [403, 403],
   );
+});
+
+test("several calls of one chain wait at once, each for an approval of its own under the chain's txn", async () => {
+  const [job, other] = [await work(s), await work(s, { subject: w.workload("release-bot", { jti: "another" }) })];
+  const calls = [await held(job, { n: 1 }), await held(job, { n: 2 }), await held(job, { n: 3 })];
+  const apart = await held(other, { n: 1 });
+  assert.notEqual(job.txn, other.txn);
+  assert.deepEqual((await pendingOf(job)).toSorted(), calls.map(({ id }) => id).toSorted());
+  assert.deepEqual(await pendingOf(other), [apart.id]);
+  await decide(s, calls[1]?.id ?? "");
+  await decide(s, calls[2]?.id ?? "", "deny");
+  assert.deepEqual([(await calls[1]?.answer)?.status, (await calls[2]?.answer)?.status], [200, 403]);
+  assert.deepEqual(
+    crm.seen.map(({ body }) => body),
+    ['{"n":2}'],
+  );
+  assert.deepEqual(await pendingOf(job), [calls[0]?.id]);
+  for (const call of [calls[0], apart]) await decide(s, call?.id ?? "", "deny");
+  await Promise.all([calls[0]?.answer, apart.answer]);
 });
 
 test("a decision at another replica, by a reviewing agent, is heard", async () => {

@@ -1,13 +1,20 @@
 import type { ApprovalPage, ApprovalView } from "../../api/approvals.ts";
 import { ConnectionError } from "../../sdk/client/errors.ts";
 import type { CliContext } from "../context.ts";
-import { EXIT, type ExitCode } from "../exit-code.ts";
+import { CliFailure, EXIT, type ExitCode } from "../exit-code.ts";
 import { columns, printable, printableJson } from "../printable.ts";
 
-/** `ephor approvals`: calls that wait for somebody. */
-export async function approvals(context: CliContext, o: { isAll: boolean }): Promise<ExitCode> {
-  const page = await context.api.get<Partial<ApprovalPage>>(`/v1/approvals?status=${o.isAll ? "all" : "pending"}`);
+/** `ephor approvals`: calls that wait for somebody; of one chain in the order in which they were asked for. */
+export async function approvals(
+  context: CliContext,
+  o: { isAll: boolean; txn: string | undefined },
+): Promise<ExitCode> {
+  const chain = o.txn === undefined ? "" : `&limit=200&txn=${encodeURIComponent(o.txn)}`;
+  const page = await context.api.get<Partial<ApprovalPage>>(
+    `/v1/approvals?status=${o.isAll ? "all" : "pending"}${chain}`,
+  );
   if (!Array.isArray(page.items)) throw new ConnectionError("not_ephor");
+  if (o.txn !== undefined) page.items.reverse();
   if (context.isJson) {
     context.printJson(page);
     return EXIT.done;
@@ -33,21 +40,69 @@ export async function approval(context: CliContext, id: string): Promise<ExitCod
   return EXIT.done;
 }
 
+/** A decision, the same for all that are named. */
+interface DecisionOrder {
+  readonly ids: readonly string[];
+  readonly isDenied: boolean;
+  readonly reason: string;
+}
+
 /** `ephor approve ID`, and with `--deny` the opposite. */
-export async function approve(
-  context: CliContext,
-  order: { id: string; isDenied: boolean; reason: string },
-): Promise<ExitCode> {
-  const done = await context.api.post<ApprovalView>(`/v1/approvals/${encodeURIComponent(order.id)}`, {
-    decision: order.isDenied ? "deny" : "approve",
-    reason: order.reason,
-  });
-  if (done.id !== order.id) throw new ConnectionError("not_ephor");
+export async function approve(context: CliContext, order: DecisionOrder): Promise<ExitCode> {
+  const done = await decided(context, order, order.ids[0] ?? "");
   if (context.isJson) context.printJson(done);
-  else if (done.status === "pending") context.print(`noted: ${printable(done.id)} waits for another approval`);
-  else
-    context.print(`${printable(done.status)}: ${printable(done.id)}, ${printable(`${done.resource}:${done.action}`)}`);
+  else context.print(outcomeOf(done));
   return EXIT.done;
+}
+
+/**
+ * `ephor approve --txn T ID…`: calls of one chain, each shown whole before it is decided. Nothing is decided unless all that
+ * are named are of that chain; one that cannot be decided any more keeps none of the others.
+ */
+export async function approveOf(context: CliContext, order: DecisionOrder & { txn: string }): Promise<ExitCode> {
+  const { txn, ids, isDenied } = order;
+  const found: ApprovalView[] = [];
+  for (const id of new Set(ids))
+    found.push(await context.api.get<ApprovalView>(`/v1/approvals/${encodeURIComponent(id)}`));
+  const foreign = found.filter((one) => one.txn !== txn).map(({ id }) => id);
+  if (foreign.length > 0)
+    throw new CliFailure(`not of the chain ${txn}: ${foreign.join(", ")}; nothing was decided`, {
+      exitCode: EXIT.wrongUsage,
+    });
+  const done: ApprovalView[] = [];
+  let failed: unknown;
+  for (const one of found) {
+    if (!context.isJson) context.print(...shown(one));
+    try {
+      const now = await decided(context, order, one.id);
+      done.push(now);
+      if (!context.isJson) context.print(outcomeOf(now));
+    } catch (error) {
+      failed ??= error;
+      context.say(`not ${isDenied ? "denied" : "approved"}: ${one.id}`);
+    }
+  }
+  if (context.isJson) context.printJson(done);
+  if (failed !== undefined) throw failed;
+  return EXIT.done;
+}
+
+async function decided(
+  context: CliContext,
+  { isDenied, reason }: Pick<DecisionOrder, "isDenied" | "reason">,
+  id: string,
+): Promise<ApprovalView> {
+  const done = await context.api.post<ApprovalView>(`/v1/approvals/${encodeURIComponent(id)}`, {
+    decision: isDenied ? "deny" : "approve",
+    reason,
+  });
+  if (done.id !== id) throw new ConnectionError("not_ephor");
+  return done;
+}
+
+function outcomeOf({ id, status, resource, action }: ApprovalView): string {
+  if (status === "pending") return `noted: ${printable(id)} waits for another approval`;
+  return `${printable(status)}: ${printable(id)}, ${printable(`${resource}:${action}`)}`;
 }
 
 /** Everything in it but our own words is strangers' text: one line each, with what a terminal would obey made visible. */
