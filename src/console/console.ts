@@ -199,7 +199,8 @@ function without(form: Form, name: string): Record<string, string> {
 }
 
 /** @throws {PageError} 400 */
-function readQuery({ query }: Page, request: PageRequest, ports: ConsolePorts): unknown {
+function readQuery({ query, isQueryForeign }: Page, request: PageRequest, ports: ConsolePorts): unknown {
+  if (isQueryForeign === true) return undefined;
   const text = request.query ?? "";
   const form = readForm(new TextEncoder().encode(text), { repeatable: [], maxParameters: 16 });
   return shaped(query ?? z.strictObject({}), without(form, ""), { request, ports });
@@ -252,11 +253,19 @@ function written(answer: Answer, { at }: Pick<House, "at">, viewer: Viewer | und
     const cookies = answer.cookie === undefined ? {} : { "Set-Cookie": answer.cookie };
     return { status: 303, headers: { ...safe, Location: at(answer.to), ...cookies }, body: "" };
   }
+  if (answer.kind === "away") {
+    const { location, cookie } = answer;
+    return { status: 303, headers: { ...safe, Location: location, "Set-Cookie": cookie }, body: "" };
+  }
   if (answer.kind === "file") {
     const headers = { ...safe, "Content-Type": answer.type, "Cache-Control": "public, max-age=86400" };
     return { status: 200, headers, body: answer.text };
   }
-  const { status = 200, title, main, refresh } = answer;
+  const { status = 200, title, main, refresh, cookies } = answer;
   const body = layout({ title, main, viewer, at, version: STYLE_VERSION, refresh });
-  return { status, headers: { ...safe, "Content-Type": "text/html; charset=utf-8" }, body };
+  return {
+    status,
+    headers: { ...safe, "Content-Type": "text/html; charset=utf-8", ...(cookies && { "Set-Cookie": cookies }) },
+    body,
+  };
 }

@@ -1,4 +1,5 @@
 import type { z } from "zod";
+import type { Reason } from "../core/oauth/reasons.ts";
 import { html, type Markup, type Part } from "./html.ts";
 
 /** A request for a page, as the edge read it. */
@@ -67,10 +68,28 @@ export interface ConsolePorts {
   readonly find: (request: PageRequest) => Promise<Viewer | undefined>;
   /** @returns the `Set-Cookie` value; undefined for a key that is none, which is recorded */
   readonly signInByKey: (key: string, request: PageRequest) => Promise<string | undefined>;
+  /** The issuers at which people sign in, by name. */
+  readonly issuers: () => readonly string[];
+  /** @returns undefined where there is no such issuer; throws what is no bug as an `OAuthError` */
+  readonly beginSignIn: (
+    order: { readonly issuer: string; readonly next: string; readonly fresh: boolean },
+    request: PageRequest,
+  ) => Promise<{ readonly location: string; readonly cookie: string } | undefined>;
+  /** Somebody comes back from his issuer. Records it, whatever comes of it. */
+  readonly completeSignIn: (request: PageRequest) => Promise<SignInEnded>;
   /** @returns the `Set-Cookie` value that ends it in the browser too */
   readonly signOut: (which: "this" | "all", request: PageRequest) => Promise<string>;
   /** Records a refusal that no room of the API saw. */
   readonly refused: (reason: RefusalReason, request: PageRequest) => void;
+}
+
+/** How a sign-in at an issuer ended. */
+export interface SignInEnded {
+  /** `Set-Cookie` values. */
+  readonly cookies: readonly string[];
+  /** Where to go on; a page of ours. Absent: it was refused. */
+  readonly next?: string;
+  readonly refusal?: Reason;
 }
 
 /** Why the console itself refuses. */
@@ -106,7 +125,10 @@ export type Answer =
       readonly title: string;
       readonly main: Markup;
       readonly refresh?: string;
+      readonly cookies?: readonly string[];
     }
+  /** To an issuer, where somebody signs in. */
+  | { readonly kind: "away"; readonly location: string; readonly cookie: string }
   /** To another page of ours, by GET. */
   | { readonly kind: "redirect"; readonly to: string; readonly cookie?: string }
   | { readonly kind: "file"; readonly type: string; readonly text: string };
@@ -121,6 +143,8 @@ export interface PageSpec<Q extends z.ZodType, F extends z.ZodType> {
   readonly isFile?: boolean;
   /** Without it any query is refused. */
   readonly query?: Q;
+  /** Its query is not ours to read. */
+  readonly isQueryForeign?: boolean;
   /** What its form sends, beside the proof. */
   readonly fields?: F;
   readonly handle: (incoming: Incoming<z.output<Q>, z.output<F>>) => Promise<Answer> | Answer;

@@ -43,7 +43,7 @@ mark.lookalike::after { content: " (" attr(title) ")"; font-size: .85em; font-we
 form.decide, form.sign-in { border: 1px solid var(--line); border-radius: 10px; background: var(--raised); padding: 1rem; margin-top: .75rem; max-width: 44rem; }
 label { display: block; font-weight: 600; } .hint { color: var(--soft); font-size: .9rem; margin: .1rem 0 .4rem; font-weight: 400; }
 input[type="text"], input[type="password"] { width: 100%; font: inherit; padding: .55rem .7rem; border: 1px solid var(--soft); border-radius: 6px; background: var(--paper); color: var(--ink); }
-.buttons { display: flex; flex-wrap: wrap; gap: .75rem; margin-top: 1rem; }
+ul.buttons { list-style: none; padding: 0; } .buttons { display: flex; flex-wrap: wrap; gap: .75rem; margin-top: 1rem; }
 button, a.button { font: inherit; font-weight: 600; padding: .55rem 1.25rem; min-height: 2.75rem; border-radius: 6px; border: 1px solid var(--soft); background: var(--paper);
   color: var(--ink); cursor: pointer; text-decoration: none; display: inline-block; }
 button.yes { background: light-dark(#0f6b3a, #1b7f49); border-color: transparent; color: #fff; } button.no { border-color: var(--bad); color: var(--bad); }

@@ -10,6 +10,7 @@ import type { FoundSession, Rooms, SessionCaller } from "../http/rooms.ts";
 import type { Operators } from "../operators/authenticate.ts";
 import { createSessions, type Session, type Sessions } from "../operators/sessions.ts";
 import type { DatabaseClock } from "../system/clock.ts";
+import { signInPorts, type SignInParts } from "./console-sign-in.ts";
 import { constantTimeEqual } from "../system/hash.ts";
 
 /** What the console is put together from. */
@@ -24,7 +25,7 @@ export interface ConsoleParts {
 }
 
 /** Sessions as `/v1` asks them, and the pages. */
-export function consoleRooms(parts: ConsoleParts): { sessions: Rooms["sessions"]; console: PageMakerOf } {
+export function consoleRooms(parts: ConsoleParts & SignInParts): { sessions: Rooms["sessions"]; console: PageMakerOf } {
   const { db, clock, trust } = parts;
   const { origin, pathname } = new URL(parts.issuer);
   const sessions = createSessions({ db, clock, trust, isSecure: parts.issuer.startsWith("https:") });
@@ -40,9 +41,13 @@ export function consoleRooms(parts: ConsoleParts): { sessions: Rooms["sessions"]
   };
 }
 
-function portsOf(parts: ConsoleParts, { sessions, api }: { sessions: Sessions; api: InProcess }): ConsolePorts {
+function portsOf(
+  parts: ConsoleParts & SignInParts,
+  { sessions, api }: { sessions: Sessions; api: InProcess },
+): ConsolePorts {
   const { operators, recorder } = parts;
   return {
+    ...signInPorts(parts, sessions),
     async find(request) {
       const session = await sessions.find(request.cookies);
       return session && viewerOf(session, { api, request });

@@ -93,7 +93,8 @@ export async function openRooms(config: Config, ground: Ground): Promise<{ rooms
     ssf.wake();
   };
   const refusedAtEdge = edgeRefusals(deps);
-  const { sessions, console } = consoleRooms({ ...deps, operators, issuer, refusedAtEdge });
+  const secret = (): Uint8Array => keys.nonceSecret();
+  const { sessions, console } = consoleRooms({ ...deps, operators, refusedAtEdge, egress, secret });
   const rooms: Rooms = {
     sts: { ...sts, dpopNonce: () => deps.dpopNonces.current(clock.now()) },
     operators,

@@ -27,12 +27,12 @@ export interface Work {
 
 export async function work(
   { w, token, send }: Stage,
-  o: { agent?: string; resource?: string; subject?: string } = {},
+  o: { agent?: string; resource?: string; subject?: string; form?: Record<string, string> } = {},
 ): Promise<Work> {
   const { agent = "release-bot", resource = "crm" } = o;
   const mine = o.subject ?? w.workload(agent);
   const fresh = (): Promise<string> =>
-    token(`${resource}:write`, { agent, resource: `http/${resource}`, form: { token: mine } });
+    token(`${resource}:write`, { agent, resource: `http/${resource}`, form: { token: mine, ...o.form } });
   const { txn } = JSON.parse(Buffer.from((await fresh()).split(".")[1] ?? "", "base64url").toString()) as {
     txn: string;
   };

@@ -37,10 +37,14 @@ export interface ConsoleStage extends Stage {
 export const GRANTS = `
   - { agent: release-bot, resource: crm, actions: [read] }
   - { agent: release-bot, resource: crm, actions: [write], name: release-writes, approval: { by: owner, within: 60m } }
-  - { agent: lonely-bot, resource: crm, actions: [write], approval: { by: { agent: watch-bot } } }`;
+  - { agent: lonely-bot, resource: crm, actions: [write], approval: { by: { agent: watch-bot } } }
+  - { agent: triage-bot, resource: crm, actions: [write], on_behalf_of: { issuer: okta }, approval: { by: self, within: 60m } }`;
 
 export async function consoleStage(t: Cleanup): Promise<ConsoleStage> {
-  const s = await stage(t, { grants: GRANTS });
+  const s = await stage(t, {
+    grants: GRANTS,
+    edit: (trust) => trust.replace("identifies: humans,", "identifies: humans, client_id: console,"),
+  });
   return { ...s, browser: (url = s.w.url) => browserAt(url) };
 }
 

@@ -149,12 +149,46 @@ function compared({ approval, changes, isCut }: Earlier, { at }: Around): Markup
     </div>`;
 }
 
+/** Characters of a value that is told on the spot; a longer one is where the whole call is. */
+const TOLD = 400;
+
 function side(change: Earlier["changes"][number], which: "before" | "now"): Part {
-  return which in change ? jsonText(change[which]).markup : "nothing";
+  if (!(which in change)) return "nothing";
+  const { markup, characters } = jsonText(change[which]);
+  if (characters <= TOLD) return markup;
+  return `${characters} characters, whole ${which === "now" ? "below" : "on its own page"}`;
 }
 
-function decide(of: ApprovalView, { viewer, at, said }: Around): Markup {
-  const isAsked = viewer.kind !== "key" || of.needs.some(({ by }) => by.includes("owner"));
+/** Seconds within which a human must have signed in to approve what is done for him (CONTRACT §8). */
+const FRESH_SECONDS = 300;
+
+/** What the page can tell about who decides; the API judges anew, by more than is known here. */
+function standingOf(of: ApprovalView, { viewer, nowSeconds, at }: Around): { mayApprove: boolean; advice?: Part } {
+  const asks = (whom: "owner" | "self"): boolean => of.needs.some(({ by }) => by.includes(whom));
+  const { person } = viewer;
+  if (person === undefined)
+    return asks("owner")
+      ? { mayApprove: true }
+      : { mayApprove: false, advice: "Its grant asks no owner, for whom the operator key stands in: you may deny it." };
+  if (person.sub !== of.sub) return { mayApprove: true };
+  if (!asks("self"))
+    return {
+      mayApprove: false,
+      advice: "This is done on your own behalf, so somebody else approves it: you may deny it.",
+    };
+  const { authTime } = person;
+  if (authTime !== undefined && nowSeconds - authTime < FRESH_SECONDS) return { mayApprove: true };
+  const again = `${at(`/console/sign-in/${person.issuer}`)}?fresh=yes&next=${encodeURIComponent(`/console/approvals/${of.id}`)}`;
+  return {
+    mayApprove: false,
+    advice: html`This is done on your own behalf: to approve it, <a href="${again}">sign in again</a>, so that it is
+      sure to be you. It counts for five minutes.`,
+  };
+}
+
+function decide(of: ApprovalView, around: Around): Markup {
+  const { viewer, at, said } = around;
+  const { mayApprove, advice } = standingOf(of, around);
   return html`<h2>Your decision</h2>
     <form class="decide" method="post" action="${at(`/console/approvals/${of.id}`)}">
       ${proof(viewer)}
@@ -173,9 +207,9 @@ function decide(of: ApprovalView, { viewer, at, said }: Around): Markup {
         aria-describedby="reason-hint"
         value="${said?.reason ?? ""}"
       />
-      ${!isAsked && html`<p class="notice">Its grant does not ask an owner, for whom the operator key stands in: you may deny it.</p>`}
+      ${advice !== undefined && html`<p class="notice">${advice}</p>`}
       <div class="buttons">
-        ${isAsked && html`<button class="yes" name="decision" value="approve">Approve once</button>`}
+        ${mayApprove && html`<button class="yes" name="decision" value="approve">Approve once</button>`}
         <button class="no" name="decision" value="deny">Deny</button>
       </div>
     </form>`;

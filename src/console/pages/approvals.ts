@@ -121,15 +121,18 @@ function checked(answer: ApiAnswer): ApiAnswer {
 
 /** What to say above the form after a refused decision. */
 function refusedBy(answer: ApiAnswer, { decision, reason }: { decision: "approve" | "deny"; reason: string }): Said {
-  const { status } = answer;
+  // 401 is "sign in again" to programs; a browser would ask for a password of its own.
+  const status = answer.status === 401 ? 403 : answer.status;
   const words =
-    status === 400
-      ? "Nothing was decided: say why, in 1 to 500 characters."
-      : status === 403
-        ? `Nothing was decided: you may not ${decision} this. Its grant asks somebody else, or the work is your own.`
-        : status === 404
-          ? "Nothing was decided: this approval is gone."
-          : `Nothing was decided by you. ${detailOf(answer)}`;
+    answer.status === 401
+      ? "Nothing was decided: this is done on your own behalf, and your sign-in is older than five minutes. Sign in again."
+      : status === 400
+        ? "Nothing was decided: say why, in 1 to 500 characters."
+        : status === 403
+          ? `Nothing was decided: you may not ${decision} this. Its grant asks somebody else, or the work is your own.`
+          : status === 404
+            ? "Nothing was decided: this approval is gone."
+            : `Nothing was decided by you. ${detailOf(answer)}`;
   return { status, words, reason };
 }
 
