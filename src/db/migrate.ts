@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { drizzle } from "drizzle-orm/node-postgres";
 import { migrate as runMigrations } from "drizzle-orm/node-postgres/migrator";
@@ -9,6 +10,13 @@ import { ensureRoles, type RoleReport } from "./roles.ts";
 
 /** Session advisory lock under which one replica migrates while the others wait. */
 const MIGRATION_LOCK = 4202170;
+/**
+ * How migrations wait for tables that requests are using. Whoever asks for a table after a migration waits behind it, so it asks
+ * for a moment only, lets the others through, and asks again: other replicas serve meanwhile (A-OPS-10). In milliseconds.
+ */
+const PATIENCE = { lockMs: 500, pauseMs: 500, totalMs: 120_000 };
+/** A table was not free in time; somebody else's transaction and ours waited for each other. All of the migration was undone. */
+const BUSY = new Set(["55P03", "40P01"]);
 /** PostgreSQL 14 is the oldest that has what we use (CONTRACT §3). */
 const OLDEST_VERSION = 140_000;
 
@@ -35,15 +43,41 @@ export async function migrate(options: {
     await checkServer(client, options.allowUnsafe ?? false);
     await client.query("select pg_advisory_lock($1)", [MIGRATION_LOCK]);
     await checkSchema(client);
-    await runMigrations(drizzle(client), {
-      migrationsFolder: migrationsFolder(),
-      migrationsSchema: "ephor",
-      migrationsTable: "migrations",
-    });
+    await runPatiently(client);
     return await ensureRoles(client, options.appUrl);
   } finally {
     await client.end();
   }
+}
+
+/** @throws {UnsuitableDatabaseError} when a table was never free */
+async function runPatiently(client: pg.Client): Promise<void> {
+  const untilMs = performance.now() + PATIENCE.totalMs;
+  await client.query(`set lock_timeout = ${PATIENCE.lockMs}`);
+  for (;;) {
+    try {
+      await runMigrations(drizzle(client), {
+        migrationsFolder: migrationsFolder(),
+        migrationsSchema: "ephor",
+        migrationsTable: "migrations",
+      });
+      break;
+    } catch (error) {
+      if (!isBusy(error)) throw error;
+      if (performance.now() >= untilMs)
+        throw new UnsuitableDatabaseError(
+          "a migration got no lock within two minutes, because some long transaction uses its table; nothing was changed: end it " +
+            "(pg_stat_activity shows it; often an export or a backup) and start again",
+        );
+      await pause(PATIENCE.pauseMs);
+    }
+  }
+  await client.query("reset lock_timeout");
+}
+
+function isBusy(error: unknown): boolean {
+  const { code, cause } = error as { code?: unknown; cause?: unknown };
+  return (typeof code === "string" && BUSY.has(code)) || (cause instanceof Error && isBusy(cause));
 }
 
 /** `migrations/` beside the package's sources or its build. */
