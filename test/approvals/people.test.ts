@@ -224,3 +224,27 @@ test("A-APP-04 a link, a GET and a forged form decide nothing", async () => {
   assert.equal(forged.status, 403, forged.text);
   assert.equal(await statusOf(id), "pending");
 });
+
+test("the step that stores a decision looks once more: an operator changed since he was judged is judged again, one killed decides nothing", async () => {
+  const { id } = await waiting("keyed-bot", "ann");
+  const version = async (): Promise<number> =>
+    (await w.db.query<{ v: number }>("select trust_version as v from ephor.gate where id = 1"))[0]?.v ?? 0;
+  const store = async (operator: string, trustVersion: number, keys: readonly string[]): Promise<unknown> => {
+    const decision = { decider: `operator:${operator}`, decision: "approve", reason: "x", via: "slack", operator };
+    const [row] = await w.db.query<{ r: string }>(
+      "select ephor.decide_approval($1, $2, $3::jsonb, 'approved', 0, '{}'::jsonb) as r",
+      [w.now() * 1_000, id, JSON.stringify({ ...decision, kill_keys: keys, trust_version: trustVersion })],
+    );
+    return row?.r;
+  };
+  const judgedAt = await version();
+  const SPEC = { sign_in: { issuer: "okta", claims: { sub: "late" } } };
+  assert.equal((await w.operator("PUT", "/v1/operators/late", SPEC)).status, 201);
+  assert.equal(await store("late", judgedAt, ["operator:late"]), "moved");
+  assert.equal((await w.operator("DELETE", "/v1/operators/late")).status, 200);
+  assert.equal(await store("late", (await version()) - 1, ["operator:late"]), "moved");
+  assert.equal((await w.operator("POST", "/v1/kill", { subject: "okta|late", reason: "test" })).status, 200);
+  assert.equal(await store("late", await version(), ["operator:late", "subject:okta|late"]), "killed");
+  assert.equal(await statusOf(id), "pending");
+  assert.equal((await say(await signedIn(w, "sam"), id)).body["status"], "approved");
+});
