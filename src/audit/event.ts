@@ -25,6 +25,7 @@ export type EventType =
   | "secret.remove"
   | "secret.rotate"
   | "credential.vend"
+  | "call.inspect"
   | "call.forward"
   | "call.outcome"
   | "approval.ask"

@@ -55,6 +55,7 @@ export type PermitAction =
   | "admin.request"
   | "credential.vend"
   | "call.forward"
+  | "call.inspect"
   | "credential.release"
   | "lease.end"
   | "secret.open"

@@ -1,7 +1,7 @@
 import type { Ask } from "../authz/ask.ts";
 import type { CredentialUse, InjectedCredential } from "../broker/injected.ts";
 import type { EventDraft, EventValue } from "../audit/event.ts";
-import { considerGrants, type Considered } from "../core/grants/considered.ts";
+import { considerGrants } from "../core/grants/considered.ts";
 import { checkStanding, decide, isObserving, type DecideInput, type Decision } from "../core/grants/decide.ts";
 import type { Allowed } from "../core/grants/decision.ts";
 import { deathKeys } from "../core/kill/keys.ts";
@@ -14,6 +14,7 @@ import {
 import type { Reason } from "../core/oauth/reasons.ts";
 import type { Permit } from "../core/permit.ts";
 import { onceKeys } from "../core/token/once.ts";
+import type { InspectRule } from "../core/trust/inspect-schema.ts";
 import type { Resource } from "../core/trust/model.ts";
 import type { ExactCall } from "../approvals/content.ts";
 import type { Place } from "../tasks/facts.ts";
@@ -21,7 +22,10 @@ import type { LookedUp } from "../vault/secrets.ts";
 import { approvalFor, byApproval, goesWith, throughApproval, type Approved } from "./approved.ts";
 import { credentialFor } from "./credential-for.ts";
 import type { Holder, ProxyDeps } from "./deps.ts";
-import { DeniedError, LimitedError } from "./exchange.ts";
+import { DeniedError, LimitedError, type ProxiedRequest } from "./exchange.ts";
+import { answerSecretOf, checkInspected, inspectRequest, requestRuleOf } from "./inspection.ts";
+import type { ChangedCall, SentCall } from "./sent-call.ts";
+import { Refusal, saidOf, toldOf, type Looked } from "./refusal.ts";
 import { argumentsKept, refusedKept, type CallContent } from "./recording.ts";
 
 /** One call that is to be decided. */
@@ -45,6 +49,14 @@ export interface ProxiedCall {
   readonly exact?: () => ExactCall;
   /** Its arguments, for whoever keeps them; absent where it is no call of its own. */
   readonly content?: () => CallContent;
+  /** What changes where an inspector left other arguments; undefined where they cannot be these. */
+  readonly withArguments?: (value: unknown) => ChangedCall | undefined;
+  /** By which rule it was inspected. */
+  readonly inspectedBy?: InspectRule;
+  /** What is sent, where that is not the message as it came. */
+  readonly sends?: SentCall;
+  /** Calls back when its caller is gone. */
+  readonly whenGone?: ProxiedRequest["whenGone"];
   /** Hash of the called tool's accepted definition. */
   readonly toolHash?: string | undefined;
   /** Why it is refused although it is granted: its tool is not the one that was accepted. */
@@ -74,6 +86,10 @@ export interface DecidedCall {
   readonly keys: readonly string[];
   readonly epoch: number;
   readonly eventId: string;
+  /** The call as it was decided on: an inspector may have changed it. */
+  readonly order: ProxiedCall;
+  /** Everybody in the chain, oldest first. */
+  readonly path: readonly string[];
   /** Where the call was approved: what its upstream is told, signed, and the secrets it was approved with. */
   readonly approval?: { readonly claim: string; readonly secrets: Approved["secrets"] };
   /** Whether the token and the grants, as they are now, allow another action of the resource: for what a list shows. */
@@ -102,11 +118,32 @@ export async function decided(deps: ProxyDeps, order: ProxiedCall): Promise<Deci
     .admit(order, () => void judge(deps, order, place))
     .catch((error: unknown) => refused(deps, order, error));
   try {
-    return await throughGate(deps, { ...order, over: admission.over ?? order.over }, place);
+    const admitted = { ...order, over: admission.over ?? order.over };
+    const rule = requestRuleOf(deps, order);
+    if (rule === undefined) return await throughGate(deps, admitted, place);
+    const looked = await inspected(deps, admitted, { place, rule });
+    return await throughGate(deps, { ...looked, inspectedBy: rule }, place);
   } catch (error) {
     admission.notMade();
     throw error;
   }
+}
+
+/** Shown to whoever the resource says, where the grants allow it: the gate decides on what comes back. */
+async function inspected(
+  deps: ProxyDeps,
+  order: ProxiedCall,
+  { place, rule }: { place: Place; rule: InspectRule },
+): Promise<ProxiedCall> {
+  const look = async (): Promise<string> => judge(deps, order, place).action;
+  const action = await look().catch((error: unknown) => refused(deps, order, error));
+  const result = await inspectRequest(deps, order, { rule, place, action });
+  if (result.kind === "goes") return result.order;
+  if (result.kind === "cut") return await refused(deps, order, result.error);
+  const { reason, facts } = result;
+  const looked = { action, path: place.node.path, considered: [] };
+  const told = { ...order, facts: { ...order.facts, ...facts } };
+  return await refused(deps, told, new Refusal({ allowed: false, reason, facts: {} }, { looked }));
 }
 
 async function throughGate(deps: ProxyDeps, order: ProxiedCall, place: Place): Promise<DecidedCall> {
@@ -158,33 +195,12 @@ async function throughGate(deps: ProxyDeps, order: ProxiedCall, place: Place): P
     epoch,
     keys,
     eventId: permit.eventId,
+    order,
+    path: place.node.path,
     mayUse: (action) => mayUse(deps, { order, place, action }),
     ...(approved && { approval: goesWith(deps, order, approved) }),
     ...judged,
   };
-}
-
-/** An action, and what each agent's grants said to it. */
-interface Looked {
-  readonly action: string;
-  readonly path: readonly string[];
-  readonly considered: readonly Considered[];
-}
-
-/** A no: thrown out of `prepare`, and recorded once. */
-class Refusal extends Error {
-  readonly decision: Extract<Decision, { allowed: false }>;
-  /** Its scope, where it is granted and the token lacks it. */
-  readonly lacking: string | undefined;
-  /** What was looked at, for the record. */
-  readonly looked: Looked | undefined;
-
-  constructor(decision: Extract<Decision, { allowed: false }>, at: { lacking?: string; looked?: Looked } = {}) {
-    super(decision.reason);
-    this.decision = decision;
-    this.lacking = at.lacking;
-    this.looked = at.looked;
-  }
 }
 
 function judge(deps: ProxyDeps, order: ProxiedCall, place: Place): Judged {
@@ -285,7 +301,10 @@ function askOf(
   const { holder, secrets } = order;
   const { state } = holder.token;
   const { allowed, action } = at.judged;
+  checkInspected(deps, order);
   const kept = argumentsKept(deps, order);
+  const inspecting = answerSecretOf(deps, order);
+  const opens = inspecting === undefined ? secrets : [...secrets, inspecting];
   return {
     action: "call.forward",
     keeping: kept?.keeping,
@@ -294,7 +313,7 @@ function askOf(
     trustVersion: deps.trust().version,
     kill: at.kill,
     task: { txn: state.txn, nodes: [state.node] },
-    ...(secrets.length > 0 ? { opens: secrets } : {}),
+    ...(opens.length > 0 ? { opens } : {}),
     replay: [
       ...(holder.proof ? [{ key: holder.proof.replayKey, exp: holder.proof.replayUntil }] : []),
       // A use; what is always allowed, such as a list, is none.
@@ -310,10 +329,6 @@ function askOf(
       ...kept?.facts,
     }),
   };
-}
-
-function toldOf(looked: Looked | undefined): EventValue {
-  return looked?.considered.map(({ agent, grant, verdict }) => ({ agent, grant, verdict }));
 }
 
 function eventOf(deps: ProxyDeps, order: ProxiedCall, facts: Readonly<Record<string, EventValue>>): EventDraft {
@@ -360,8 +375,7 @@ export async function refused(deps: ProxyDeps, order: ProxiedCall, thrown: unkno
     };
     const id = await recordRefusal(deps, order, { facts, reason: decision.reason });
     if (lacking !== undefined) throw new InsufficientScopeError({ reason: "insufficient_scope", scope: lacking });
-    const isPinning = decision.reason === "tool_quarantined" || decision.reason === "tool_unknown";
-    throw new DeniedError(id, isPinning ? "This tool is not one that was accepted." : "No grant allows this call.");
+    throw new DeniedError(id, saidOf(decision));
   }
   if (error instanceof LimitedError) {
     const { reason, retryAfterSeconds } = error;

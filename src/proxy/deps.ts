@@ -12,6 +12,7 @@ import type { TrustIndex } from "../core/trust/compiled.ts";
 import type { Attestor } from "../keys/attestor.ts";
 import type { AgentIdentity, Presented } from "../sts/agent-identity.ts";
 import type { DatabaseClock } from "../system/clock.ts";
+import type { Egress } from "../system/egress.ts";
 import type { Log } from "../system/log.ts";
 import type { Metrics } from "../system/metrics.ts";
 import type { Upstreams } from "../system/egress-upstreams.ts";
@@ -43,6 +44,8 @@ export interface ProxyDeps {
   readonly attestor: Attestor;
   readonly streams: Streams;
   readonly upstreams: Upstreams;
+  /** To inspectors. */
+  readonly egress: Pick<Egress, "send">;
   readonly admissions: Admissions;
   readonly breakers: Breakers;
   readonly log: Log;

@@ -12,9 +12,12 @@ import { exactHttp } from "./exact-call.ts";
 import { forwardedHeaders, relayedHeaders, RELAYED, type HeaderLines, rawHeader } from "./forwarded-headers.ts";
 import { patiently, untilOf } from "./patience.ts";
 import { waitPreferred } from "./prefer.ts";
-import { bearerOf, type CallContent } from "./recording.ts";
+import { httpContent, saidOtherwise, type HttpSaid } from "./http-said.ts";
+import { inspectedBody } from "./inspected-body.ts";
+import type { CallContent } from "./recording.ts";
 import { flying, relayed, relayedBody, takeOff, type Flight } from "./relay.ts";
 import { malformed, readRequestBody, type RequestBody } from "./request-body.ts";
+import type { ChangedCall } from "./sent-call.ts";
 import { traceOf } from "./trace.ts";
 import { httpUpstreamOf, type HttpResource, type HttpUpstream } from "./upstream.ts";
 
@@ -46,20 +49,25 @@ export async function httpCall(deps: ProxyDeps, request: ProxiedRequest): Promis
     credential: upstream.inject?.credential,
     traceId: trace.id,
     whenOver: request.whenOver,
+    whenGone: request.whenGone,
   };
   const bounds = bodyBounds(resource, deps.clock.now());
   const read = await readCall(request, { upstream, blank, bounds }).catch((error: unknown) =>
     refused(deps, blank, error),
   );
-  const { headers, body, call } = read;
+  const { headers, call } = read;
   const seconds = waitPreferred(headers["prefer"]);
   const decision = await (seconds === undefined
     ? decided(deps, call)
     : patiently(deps, { call, until: untilOf(deps, call, seconds), whenGone: request.whenGone }, (now) =>
         decided(deps, now),
       ));
+  // As it was decided on: an inspector may have changed it.
+  const { sends } = decision.order;
+  const body = sends === undefined ? read.body : sends.body;
+  const target = sends === undefined ? read.target : targetOf(upstream, { path: request.path, query: sends.query });
   const { flight, injected } = await takeOff(deps, {
-    call,
+    call: decision.order,
     decided: decision,
     inject: upstream.inject,
     whenGone: request.whenGone,
@@ -70,7 +78,7 @@ export async function httpCall(deps: ProxyDeps, request: ProxiedRequest): Promis
     const order = {
       pool: poolOf(resource, call),
       origin,
-      path: read.target,
+      path: target,
       method: request.method,
       headers: {
         ...headers,
@@ -88,7 +96,7 @@ export async function httpCall(deps: ProxyDeps, request: ProxiedRequest): Promis
       order,
       unsigned && credential && (() => awsSignature(credential, unsigned, deps.clock.nowMs())),
     );
-    return answered(flight, answer, request.method);
+    return await answered(flight, answer, request.method);
   });
 }
 
@@ -122,16 +130,22 @@ async function readCall(
     : readRequestBody(request, type, bounds));
   const actions = upstream.routes.actionsOf(request.method, segments);
   const isKnown = body === undefined || typeof body === "string";
-  const content = (): CallContent => ({
-    arguments: { query: parameters, ...(value !== undefined && { body: value }) },
-    unread: isKnown ? undefined : (type ?? "none"),
-    bearer: bearerOf(request),
-  });
+  const { query } = request;
+  const said: HttpSaid = { request, query, parameters, headers, value: value ?? (isEmpty(json) ? undefined : json) };
+  const content = (): CallContent => httpContent(said, isKnown ? undefined : (type ?? "none"));
   const exact = (): ExactCall => exactHttp({ ...request, headers, body: bound ?? (body as string | undefined) });
   const call = { ...blank, actions, args: { ...parameters, ...json }, over, content, ...(isKnown && { exact }) };
   if (aws === undefined) {
     const path = targetOf(upstream, request);
-    return { headers, body, call, path, parameters, target: path };
+    const withArguments = (changed: unknown): ChangedCall | undefined => saidOtherwise(said, changed);
+    return {
+      headers,
+      body,
+      call: isKnown ? { ...call, withArguments } : call,
+      path,
+      parameters,
+      target: path,
+    };
   }
   checkAwsCall({ parameters, headers, json });
   // Only what is known to be whole has a length that we may say.
@@ -163,7 +177,11 @@ function readTarget(request: ProxiedRequest): {
   return { segments, parameters };
 }
 
-function targetOf(upstream: HttpUpstream, { path, query }: ProxiedRequest): string {
+function isEmpty(json: object): boolean {
+  return Object.keys(json).length === 0;
+}
+
+function targetOf(upstream: HttpUpstream, { path, query }: Pick<ProxiedRequest, "path" | "query">): string {
   const target = `${upstream.basePath}${path}` || "/";
   return query === undefined ? target : `${target}?${query}`;
 }
@@ -173,26 +191,28 @@ function poolOf(resource: HttpResource, call: ProxiedCall): string {
   return `${resource.name} ${call.holder.agent.name}`;
 }
 
-/** @throws {BadGatewayError} for a body that we could not look through */
-function answered(flight: Flight, answer: UpstreamAnswer, method: string): ProxiedAnswer {
-  const { status, rawHeaders, body } = answer;
+/** @throws {BadGatewayError} for a body that we could not look through; {DeniedError} for one that an inspection refused */
+async function answered(flight: Flight, answer: UpstreamAnswer, method: string): Promise<ProxiedAnswer> {
+  const { rawHeaders, body } = answer;
   const encoding = rawHeader(rawHeaders, "content-encoding")?.toLowerCase();
-  if (status === 101 || (encoding !== undefined && encoding !== "identity")) {
+  if (answer.status === 101 || (encoding !== undefined && encoding !== "identity")) {
     body.destroy();
     flight.finish("upstream_error", { problem: "encoding" });
     throw new BadGatewayError(502);
   }
-  const lines: HeaderLines = [
-    ...relayedHeaders(rawHeaders, (value) => flight.masking.holds(value)),
-    ...RELAYED,
-    // Masked in place, so the length stays what it was.
-    ...lengthOf(rawHeaders, { status, method }),
-  ];
+  const lines: HeaderLines = [...relayedHeaders(rawHeaders, (value) => flight.masking.holds(value)), ...RELAYED];
+  const length = lengthOf(rawHeaders, { status: answer.status, method });
+  const type = rawHeader(rawHeaders, "content-type");
   const chunks = relayed(flight, body);
+  const isBare = method === "HEAD" || answer.status === 204 || answer.status === 304;
+  const { judge } = flight;
+  const judged = judge && !isBare ? await inspectedBody(flight, judge, { chunks, type }) : undefined;
+  const flowing = judged?.body ?? chunks;
   return {
-    status: status === 401 || status === 407 ? 502 : status,
-    headers: lines,
-    body: relayedBody(flight, flight.tap?.through(chunks, rawHeader(rawHeaders, "content-type")) ?? chunks),
+    status: answer.status === 401 || answer.status === 407 ? 502 : answer.status,
+    // Masked in place, so the length stays what it was; one that was inspected may not have.
+    headers: [...lines, ...(judged === undefined || judged.isAsItCame ? length : [])],
+    body: relayedBody(flight, flight.tap?.through(flowing, type) ?? flowing),
   };
 }
 

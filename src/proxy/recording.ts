@@ -39,7 +39,7 @@ export interface CallContent {
 }
 
 /** The token that a request came with. */
-export function bearerOf({ presented }: ProxiedRequest): string | undefined {
+export function bearerOf({ presented }: Pick<ProxiedRequest, "presented">): string | undefined {
   return presented.authorization?.split(" ")[1];
 }
 

@@ -17,6 +17,7 @@ import {
   type RelayedBody,
   type WholeBody,
 } from "./exchange.ts";
+import { answerInspection, type AnswerInspection } from "./inspection.ts";
 import { openedCredential } from "./opened-credential.ts";
 import { createMasking, spellingsOf, type Masking } from "./masking.ts";
 import { answerTap, type AnswerTap } from "./recording.ts";
@@ -28,6 +29,8 @@ export interface Flight {
   readonly masking: Masking;
   /** Looks on where the answer is kept. */
   readonly tap: AnswerTap | undefined;
+  /** Judges the answer where it is inspected. */
+  readonly judge: AnswerInspection | undefined;
   /** Fires when the call is cut, or its caller is gone. */
   readonly signal: CutSignal;
   /** Sends it over HTTP, once. @param signed headers that are made right then @throws {BadGatewayError | CutError} */
@@ -75,7 +78,8 @@ export async function takeOff(
   try {
     const { injected, spellings } = await opened(deps, decided, inject);
     const masking = createMasking(spellings);
-    const flight = flightOf(deps, { call, decided, stream, masking, cutting });
+    const judge = await answerInspection(deps, { call, decided, signal: cutting });
+    const flight = flightOf(deps, { call, decided, stream, masking, judge, cutting });
     whenGone(() => cutting.abort());
     return { flight, injected };
   } catch (error) {
@@ -93,7 +97,9 @@ async function opened(
   if (inject === undefined) return { injected: undefined, spellings: [] };
   if (decided.credential !== undefined) return openedCredential(decided.credential);
   const texts = new Map<string, string>();
-  for (const [name, permit] of decided.opens) {
+  for (const name of inject.secrets) {
+    const permit = decided.opens.get(name);
+    if (permit === undefined) throw new TemporarilyUnavailableError({ reason: "stale_trust", secret: name });
     const looked = decided.lookedUp.get(name);
     const { value, version } = await deps.secrets.open(permit, name, looked).catch((cause: unknown) => {
       deps.log.warn("proxy_secret_not_opened", { resource: name, err: cause });
@@ -117,25 +123,24 @@ async function opened(
   return { injected, spellings: [...texts.values(), injected].flatMap(spellingsOf) };
 }
 
-function flightOf(
-  deps: ProxyDeps,
-  at: {
-    call: ProxiedCall;
-    decided: DecidedCall;
-    stream: StreamHandle;
-    masking: Masking;
-    cutting: Cutting;
-  },
-): Flight {
-  const { call, decided, stream, masking, cutting } = at;
+/** What a flight is made of. */
+interface Aloft extends Pick<Flight, "stream" | "masking" | "judge"> {
+  readonly call: ProxiedCall;
+  readonly decided: DecidedCall;
+  readonly cutting: Cutting;
+}
+
+function flightOf(deps: ProxyDeps, at: Aloft): Flight {
+  const { call, decided, stream, masking, judge, cutting } = at;
   const startedMs = deps.clock.monotonicMs();
   let isOver = false;
   let hasLeft = false;
   let status: number | undefined;
   const tap = answerTap(deps, call, decided.eventId);
 
-  function finish(outcome: string, facts: Readonly<Record<string, EventValue>> = {}): void {
+  function finish(how: string, facts: Readonly<Record<string, EventValue>> = {}): void {
     if (isOver) return;
+    const outcome = how === "done" && judge?.isAnswerRefused === true ? "inspection_refused" : how;
     isOver = true;
     stream.close();
     const ms = Math.round(deps.clock.monotonicMs() - startedMs);
@@ -147,7 +152,8 @@ function flightOf(
     }
     const hid = masking.hasHidden || undefined;
     const kept = tap?.kept();
-    const told = { of: decided.eventId, action: decided.action, outcome, status, ms, hid, ...facts, ...kept?.facts };
+    const more = { ...facts, ...judge?.facts(), ...kept?.facts };
+    const told = { of: decided.eventId, action: decided.action, outcome, status, ms, hid, ...more };
     note(deps, call, told, kept?.keeping);
   }
 
@@ -183,6 +189,7 @@ function flightOf(
     stream,
     masking,
     tap,
+    judge,
     signal: cutting,
     finish,
     failed() {

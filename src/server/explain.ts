@@ -32,6 +32,9 @@ const NOT_NOW: Readonly<Partial<Record<Reason, string>>> = {
   account_not_connected: "the grants allow it, but its human has no account at the upstream, or it is let in no more.",
   human_missing:
     "the grants allow it, but the upstream is used with a person's own account, and no human is behind it.",
+  inspection_refused:
+    "the grants allow it, but the resource's inspector refused it: `inspected` of the event says why.",
+  inspection_failed: "the grants allow it, but the resource's inspector could not be asked, or could not judge it.",
   approval_required: "the grants allow it once somebody approves it: ephor approvals lists what waits.",
   approval_denied: "the grants would have allowed it, but whoever was asked denied it.",
 };

@@ -87,6 +87,7 @@ function proxyRoom(
     injected: createInjectedCredentials({ ...broker, streams: ground.streams }),
     streams: ground.streams,
     upstreams,
+    egress: broker.egress,
     admissions: createAdmissions({ clock, breakers, counts: createCallCounts({ db: ground.db, clock }) }),
     breakers,
     log,

@@ -32,6 +32,8 @@ export interface Metrics {
   readonly proxiedCalls: Counter<"resource" | "outcome">;
   /** Seconds from a call's leaving to the end of its answer. */
   readonly proxiedSeconds: Histogram<"resource">;
+  /** `outcome`: `allow`, `redact`, `refuse` or `failed`. */
+  readonly inspections: Counter<"resource" | "outcome">;
   /** 1 while this replica refuses calls to an upstream that nobody answers at, 0 once it was there again. */
   readonly upstreamOpen: Gauge<"resource">;
   /** Answers that are being relayed. */
@@ -213,6 +215,11 @@ function resourceMetrics(registers: Registry[]) {
       labelNames: ["resource"],
       buckets: CALL_BUCKETS,
     }),
+    inspections: counter(
+      "ephor_inspections_total",
+      "Calls and answers that were inspected, by what was said of them.",
+      ["resource", "outcome"],
+    ),
     upstreamOpen: new Gauge({
       name: "ephor_upstream_open",
       help: "1 while calls to an upstream are refused because nobody answers there.",

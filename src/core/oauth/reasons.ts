@@ -120,6 +120,8 @@ export const REASONS = [
   "insufficient_scope",
   "rate_limited",
   "too_many_streams",
+  "inspection_refused",
+  "inspection_failed",
   "tool_quarantined",
   "tool_unknown",
   // proof of possession

@@ -5,6 +5,7 @@ import { TRUST_LIMITS } from "./limits.ts";
 import type { Mode, Resource } from "./model.ts";
 import { credentialIdentifier, httpIdentifier, mcpIdentifier } from "./identifiers.ts";
 import { checkHttpSettings, checkMcpSettings, commandValue, injectValue, mcpInjectValue } from "./inject-schema.ts";
+import { checkInspect, inspectValue } from "./inspect-schema.ts";
 import { recordValue } from "./record-schema.ts";
 import { dateSeconds, dateValue, isLoopbackUrl, nameValue, urlValue } from "./values.ts";
 
@@ -84,13 +85,15 @@ const FIELDS = {
       internal: z.boolean().optional(),
       limits: mcpLimitsValue.optional(),
       record: recordValue.optional(),
+      inspect: inspectValue.optional(),
       mode: modeValue.optional(),
     })
-    .superRefine((wire, context) =>
+    .superRefine((wire, context) => {
       checkMcpSettings(wire, ({ path, message, mend }) =>
         context.addIssue({ code: "custom", path, message, params: { mend } }),
-      ),
-    ),
+      );
+      checkInspect(wire, context);
+    }),
   http: z
     .strictObject({
       http: serverUrl,
@@ -100,13 +103,15 @@ const FIELDS = {
       internal: z.boolean().optional(),
       limits: httpLimitsValue.optional(),
       record: recordValue.optional(),
+      inspect: inspectValue.optional(),
       mode: modeValue.optional(),
     })
-    .superRefine((wire, context) =>
+    .superRefine((wire, context) => {
       checkHttpSettings(wire, ({ path, message, mend }) =>
         context.addIssue({ code: "custom", path, message, params: { mend } }),
-      ),
-    ),
+      );
+      checkInspect(wire, context);
+    }),
   credential: z.strictObject({
     credential: z
       .partialRecord(z.enum(PROVIDERS), settingsValue)

@@ -1,10 +1,11 @@
 import { BadGatewayError, type ProxiedAnswer } from "../exchange.ts";
+import { ANSWER_REFUSED, cutNow } from "../inspected-body.ts";
 import { RELAYED, type HeaderLines, rawHeader } from "../forwarded-headers.ts";
 import { readWhole, relayed, relayedBody, wholeBody, type Flight } from "../relay.ts";
 import type { UpstreamAnswer } from "../../system/egress-upstreams.ts";
 import { readUpstreamMessage, type ReadBy } from "./answers.ts";
 import type { ToolWatch } from "./judge-tools.ts";
-import { RPC, RpcError, type McpMessage } from "./message.ts";
+import { isRecord, RPC, RpcError, type McpMessage } from "./message.ts";
 import { declaredBy } from "./questions.ts";
 import { sealEvent } from "./resumed-event.ts";
 import { isSessionId, type Session, type SessionOwner, type Sessions } from "./sessions.ts";
@@ -96,10 +97,37 @@ async function single(at: Answering, head: { headers: HeaderLines; status: numbe
     throw new BadGatewayError(502);
   }
   await settled(watch, flight);
-  flight.tap?.message(said.text);
-  const body = wholeBody(flight, said.text);
-  const length: HeaderLines = "text" in body ? [] : [["Content-Length", String(Buffer.byteLength(said.text, "utf8"))]];
+  const text = await inspected(flight, said.text);
+  if (text === undefined) {
+    flight.finish("inspection_refused");
+    throw refusedAnswer(flight, by.request);
+  }
+  flight.tap?.message(text);
+  const body = wholeBody(flight, text);
+  const length: HeaderLines = "text" in body ? [] : [["Content-Length", String(Buffer.byteLength(text, "utf8"))]];
   return { status: head.status, headers: [...head.headers, ["Content-Type", JSON_TYPE], ...length], body };
+}
+
+/** What goes on of a message; undefined: nothing. @throws {CutError} */
+async function inspected(flight: Flight, text: string): Promise<string | undefined> {
+  if (flight.judge === undefined) return text;
+  const judged = await flight.judge.json(text);
+  if (!flight.stream.mayFlow()) throw cutNow(flight);
+  // A message that lost what makes it an answer would be another message.
+  return judged === undefined || !isSameMessage(text, judged.text) ? undefined : judged.text;
+}
+
+function isSameMessage(before: string, after: string): boolean {
+  if (before === after) return true;
+  const [one, two] = [before, after].map((text) => JSON.parse(text) as unknown);
+  if (!isRecord(one) || !isRecord(two)) return false;
+  const isKept = ["jsonrpc", "id", "method"].every((name) => JSON.stringify(one[name]) === JSON.stringify(two[name]));
+  return isKept && ["result", "error", "params"].every((name) => isRecord(one[name]) === isRecord(two[name]));
+}
+
+function refusedAnswer(flight: Flight, request: McpMessage | undefined): RpcError {
+  const id = request && idOf(request);
+  return new RpcError(RPC.denied, ANSWER_REFUSED, { status: 200, id, data: { decision: flight.judge?.decision } });
 }
 
 /** What a list gave away of its server is recorded before the list is there. */
@@ -150,8 +178,16 @@ async function* judgedEvents(
       const read = readUpstreamMessage(event.data, by);
       if (read.kind === "other") continue;
       await settled(watch, flight);
-      if (read.kind === "answer") flight.tap?.message(read.text);
-      yield encoder.encode(writeEvent(read.text, head));
+      const text = await inspected(flight, read.text);
+      if (text === undefined) {
+        // What is no answer is left out; an answer is owed.
+        if (read.kind !== "answer") continue;
+        if (flight.judge !== undefined) flight.judge.isAnswerRefused = true;
+        yield encoder.encode(writeEvent(errorText(refusedAnswer(flight, by.request)), head));
+        return;
+      }
+      if (read.kind === "answer") flight.tap?.message(text);
+      yield encoder.encode(writeEvent(text, head));
       // Nothing comes after the answer.
       if (read.kind === "answer") return;
     }
@@ -172,15 +208,17 @@ function pushed(
 }
 
 /** A JSON-RPC error of ours. */
-export function errorAnswer({ code, message, id, data, status, retryAfterSeconds }: RpcError): ProxiedAnswer {
-  const text = JSON.stringify({
-    jsonrpc: "2.0",
-    id: id ?? null,
-    error: { code, message, ...(data !== undefined && { data }) },
-  });
+export function errorAnswer(error: RpcError): ProxiedAnswer {
+  const { status, retryAfterSeconds } = error;
+  const text = errorText(error);
   const headers: [string, string][] = [["Content-Type", JSON_TYPE]];
   if (retryAfterSeconds !== undefined) headers.push(["Retry-After", String(retryAfterSeconds)]);
   return { status, headers: [...RELAYED, ...headers], body: Buffer.from(text, "utf8") };
+}
+
+function errorText({ code, message, id, data }: RpcError): string {
+  const error = { code, message, ...(data !== undefined && { data }) };
+  return JSON.stringify({ jsonrpc: "2.0", id: id ?? null, error });
 }
 
 function idOf(message: McpMessage): string | number | undefined {

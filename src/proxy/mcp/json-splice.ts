@@ -1,6 +1,6 @@
 /** One value of a JSON text that is replaced by another. */
 export interface Splice {
-  /** Names of members, from the outermost object. */
+  /** Names of members and indexes of lists, from the outermost value. */
   readonly path: readonly string[];
   /** JSON. */
   readonly to: string;
@@ -23,7 +23,7 @@ export function spliced(text: string, splices: readonly Splice[]): string {
 function spanOf(text: string, path: readonly string[]): { from: number; to: number } | undefined {
   let span = { from: skipSpace(text, 0), to: text.length };
   for (const name of path) {
-    const inner = memberSpan(text, span.from, name);
+    const inner = text[span.from] === "[" ? elementSpan(text, span.from, name) : memberSpan(text, span.from, name);
     if (inner === undefined) return undefined;
     span = inner;
   }
@@ -42,6 +42,19 @@ function memberSpan(text: string, at: number, name: string): { from: number; to:
     if (isWanted) return { from, to };
     i = skipSpace(text, to);
     if (text[i] === ",") i = skipSpace(text, i + 1);
+  }
+  return undefined;
+}
+
+/** Where an element of a list stands. @param at of its bracket; @param index in digits */
+function elementSpan(text: string, at: number, index: string): { from: number; to: number } | undefined {
+  let from = skipSpace(text, at + 1);
+  for (let left = Number(index); text[from] !== "]"; left--) {
+    const to = afterValue(text, from);
+    if (left === 0) return { from, to };
+    const next = skipSpace(text, to);
+    if (text[next] !== ",") return undefined;
+    from = skipSpace(text, next + 1);
   }
   return undefined;
 }

@@ -135,15 +135,39 @@ async function readOrder(deps: McpDeps, turn: Turn): Promise<Order | { readonly 
       over: bounds.over.read(bytes.byteLength),
       isAside: message.kind === "notification",
       exact: () => exactMcp(message, kept),
-      ...(asked.kind === "granted" && {
-        content: () => ({ arguments: exactMcp(message, kept).args, bearer: bearerOf(request) }),
-      }),
+      ...(says(message, asked.kind) && sayable({ message, spoken, kept, bearer: bearerOf(request) })),
       facts: { method: message.method, ...(asked.kind === "granted" ? factsOf(asked.call) : {}) },
     };
     return { message, spoken, session, opened, round, call, headers: { ...kept, ...trace.headers } };
   } catch (error) {
     return await isMalformed(deps, blank, error);
   }
+}
+
+/** Whether a message can carry something of its sender's: a call, or a notification with more than its own members. */
+function says({ kind, params = {} }: McpMessage, asked: "free" | "granted"): boolean {
+  return asked === "granted" || (kind === "notification" && Object.keys(params).some((name) => name !== "_meta"));
+}
+
+/** What a message says, for whoever keeps or inspects it; of a tool's call also what it is with other arguments. */
+function sayable(of: {
+  message: McpMessage;
+  spoken: Spoken;
+  kept: Readonly<Record<string, string>>;
+  bearer: string | undefined;
+}): Pick<ProxiedCall, "content" | "withArguments"> {
+  const { message, spoken, kept, bearer } = of;
+  const content = (said: McpMessage) => () => ({ arguments: exactMcp(said, kept).args, bearer });
+  // Headers that repeat arguments would go on saying what was taken out.
+  if (message.method !== "tools/call" || Object.keys(spoken.mirrored).length > 0) return { content: content(message) };
+  return {
+    content: content(message),
+    withArguments(value) {
+      if (!isRecord(value)) return undefined;
+      const other = { ...message, params: { ...message.params, arguments: value } };
+      return { args: value, exact: () => exactMcp(other, kept), content: content(other), sends: { message: other } };
+    },
+  };
 }
 
 /** What the record keeps of a target: names and addresses, no arguments. */
@@ -165,7 +189,7 @@ async function forwarded(deps: McpDeps, turn: Turn, order: Order): Promise<Proxi
   // Without a watch no list of tools was asked for, and none is shown.
   const by = { request: message, questions, mayUse, shown: watch?.shown ?? (() => []) };
   const { flight, injected } = await takeOff(deps, {
-    call,
+    call: decision.order,
     decided: decision,
     inject: upstream.inject,
     whenGone: request.whenGone,
@@ -183,7 +207,8 @@ async function sent(
 ): Promise<UpstreamAnswer> {
   const { turn, order, flight, decision, injected } = at;
   const { upstream, request, resource, owner } = turn;
-  const { message, spoken, session } = order;
+  const { spoken, session } = order;
+  const message = decision.order.sends?.message ?? order.message;
   if ("command" in upstream) {
     const said = withClaim(message, decision.approval?.claim);
     const local = { upstream, owner, request, message: said, era: spoken.era, session };

@@ -11,6 +11,7 @@ import {
   type ProxiedRequest,
 } from "../exchange.ts";
 import { forwardedHeaders, RELAYED, type HeaderLines } from "../forwarded-headers.ts";
+import { bearerOf, type CallContent } from "../recording.ts";
 import { flying, relayedBody, takeOff, type Flight } from "../relay.ts";
 import { traceOf } from "../trace.ts";
 import { events, STREAM_LINES, STREAM_TYPE } from "./answering.ts";
@@ -73,7 +74,9 @@ export async function clientAnswered(deps: McpDeps, turn: Turn, response: McpRes
     return id;
   });
   const body = JSON.stringify({ jsonrpc: "2.0", id: order.read, ...response.said });
-  const { flight, answer } = await sent(deps, turn, { ...order, method: "POST", body });
+  const content = (): CallContent => ({ arguments: response.said, bearer: bearerOf(turn.request) });
+  const call = { ...order.call, content };
+  const { flight, answer } = await sent(deps, turn, { ...order, call, method: "POST", body });
   return closed(flight, answer, 202);
 }
 

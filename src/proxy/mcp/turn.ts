@@ -35,5 +35,6 @@ export function blankCall({ request, resource, holder, upstream }: Turn): Proxie
     secrets: upstream.inject?.secrets ?? [],
     credential: upstream.inject?.credential,
     whenOver: request.whenOver,
+    whenGone: request.whenGone,
   };
 }
