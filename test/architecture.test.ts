@@ -12,7 +12,7 @@ const FLOORS = [
   ["audit", "vault", "federation", "registry"],
   ["authz", "keys"],
   ["tasks", "revocation", "approvals", "operators"],
-  ["sts", "broker"],
+  ["sts", "broker", "channels"],
   ["proxy"],
   ["http"],
 ] as const;

@@ -32,7 +32,7 @@ const change = component(
   "TrustChange",
   z.strictObject({
     action: z.enum(["create", "update", "delete"]),
-    kind: z.enum(["issuers", "agents", "resources", "grants", "operators"]),
+    kind: z.enum(["issuers", "agents", "resources", "grants", "operators", "channels"]),
     name: z.string(),
     members: z.array(z.string()).optional().describe("Which members differ."),
     kills: z.boolean().optional().describe("True where removing it is a kill of it."),

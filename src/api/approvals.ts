@@ -33,7 +33,7 @@ const approvalFacts = z.strictObject({
   decisions: z.array(
     z.strictObject({
       by: z.string().describe("`operator:<name>`, `human:<sub>` for whoever decided about their own, or an agent."),
-      via: z.enum(["console", "slack", "teams"]).optional().describe("Of a person who is known by name."),
+      via: z.enum(["console", "slack", "teams", "webhook"]).optional().describe("Of a person who is known by name."),
       decision: z.enum(["approve", "deny"]),
       reason: z.string(),
       at: instant,
@@ -62,6 +62,16 @@ export const approvalView = component(
     arguments: z
       .unknown()
       .describe("As they would be forwarded; for an HTTP call `query` and `body`. Strangers' text."),
+    channels: z
+      .array(
+        z.strictObject({
+          channel: z.string(),
+          told: z.string().describe("How it stood when the channel was last told; `waiting`: not yet."),
+          problem: z.string().optional().describe("Why the channel does not take it; tried again until it is over."),
+        }),
+      )
+      .optional()
+      .describe("Where it is asked for. Not in the answer to a decision."),
   }),
 );
 

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { agentWire } from "../core/trust/agent-schema.ts";
+import { channelWire } from "../core/trust/channel-schema.ts";
 import { accessGrantWire, delegationGrantWire } from "../core/trust/grant-schema.ts";
 import { issuerWire } from "../core/trust/issuer-schema.ts";
 import { operatorWire } from "../core/trust/operator-schema.ts";
@@ -11,7 +12,7 @@ import { objectName, reasonShape } from "./scalars.ts";
 export const MAX_PAGE = 500;
 
 /** The kinds of trust objects, as paths and trust files spell them. */
-export const trustKinds = ["issuers", "agents", "resources", "grants", "operators"] as const;
+export const trustKinds = ["issuers", "agents", "resources", "grants", "operators", "channels"] as const;
 
 /** What PUT takes, by kind; the same shapes as in the trust file. Names in the document; `core/trust` does the checking. */
 export const trustSpecs = {
@@ -22,6 +23,7 @@ export const trustSpecs = {
     z.union([resourceWire("verify"), resourceWire("mcp"), resourceWire("http"), resourceWire("credential")]),
   ),
   operators: component("Operator", operatorWire),
+  channels: component("Channel", channelWire),
   grants: component("Grant", z.union([accessGrantWire, delegationGrantWire])),
 } as const;
 

@@ -2,6 +2,9 @@ import type { EpochSeconds } from "../core/time.ts";
 import type { BoundContent } from "./content.ts";
 import type { DecidedVia, StoredNeed } from "./deciders.ts";
 
+/** Id of an approval: `apr_` and a ULID. */
+export const APPROVAL_ID = /^apr_[0-7][0-9A-HJKMNP-TV-Z]{25}$/;
+
 /** How an approval stands; `void` by a kill, the end of its work, or a change of what it hangs on. */
 export type ApprovalState = "pending" | "approved" | "denied" | "used" | "expired" | "void";
 

@@ -99,6 +99,8 @@ interface ApprovalsDeps {
   readonly toolHash: (resource: string, tool: string) => Promise<string | undefined>;
   /** Tells whoever waits for an approval to look at it. */
   readonly announce: (id: string) => void;
+  /** Told of each approval that was made, decided or used here: channels have news. Never fails. */
+  readonly changed: (id: string) => void;
 }
 
 /** Opens the room. */
@@ -134,12 +136,14 @@ export function createApprovals(deps: ApprovalsDeps): Approvals {
         if (!stored) return undefined;
         if (!(await decidedOn(deps, stored, order))) continue;
         deps.announce(order.id);
+        deps.changed(order.id);
         return await read(order.id);
       }
       throw new TemporarilyUnavailableError({ reason: "overloaded" });
     },
     async used(id) {
       await db.query("update ephor.approvals set used_at = $2 where id = $1 and used_at is null", [id, clock.now()]);
+      deps.changed(id);
     },
   };
   return room;
@@ -175,7 +179,8 @@ async function toolOf(deps: ApprovalsDeps, { resource, content, action }: Stored
 }
 
 /** @returns its id */
-async function asked({ db, clock, trust, recorder, envelope }: ApprovalsDeps, order: NewApproval): Promise<string> {
+async function asked(deps: ApprovalsDeps, order: NewApproval): Promise<string> {
+  const { db, clock, trust, recorder, envelope, changed } = deps;
   const { facts, secrets, needs, purpose, caller } = order;
   const content = contentOf(trust(), { ...facts, secrets });
   const now = clock.now();
@@ -203,7 +208,12 @@ async function asked({ db, clock, trust, recorder, envelope }: ApprovalsDeps, or
     "select ephor.ask_approval($1, $2::jsonb, $3) as r",
     [
       Math.floor(clock.nowMs()),
-      JSON.stringify({ approval, kill_keys: caller.keys, kill_epochs: caller.epochs }),
+      JSON.stringify({
+        approval,
+        kill_keys: caller.keys,
+        kill_epochs: caller.epochs,
+        channels: channelsFor(trust(), needs),
+      }),
       MAX_WAITING,
     ],
   );
@@ -212,6 +222,7 @@ async function asked({ db, clock, trust, recorder, envelope }: ApprovalsDeps, or
   if (outcome === "too_many") throw new AccessDeniedError({ reason: "overloaded" });
   if (known === undefined) throw new TemporarilyUnavailableError({ reason: "internal" });
   if (outcome === "made") {
+    changed(id);
     await recorder.noted({
       type: "approval.ask",
       agent: approval.agent,
@@ -230,6 +241,13 @@ async function asked({ db, clock, trust, recorder, envelope }: ApprovalsDeps, or
     });
   }
   return known;
+}
+
+/** Where it is asked for: at the channels that the grants name, and at all of them where one names none. */
+function channelsFor(trust: TrustIndex, needs: readonly ApprovalNeed[]): readonly string[] {
+  const all = trust.channels().map(({ name }) => name);
+  const named = needs.map(({ notify }) => notify);
+  return named.includes(undefined) ? all : all.filter((name) => named.some((list) => list?.includes(name)));
 }
 
 /** @returns false where another decision came between */

@@ -6,7 +6,7 @@ import type { Approver, Operator } from "../core/trust/model.ts";
 import { isOwner, subsOf } from "../core/trust/operator-index.ts";
 
 /** By which way a person decided. */
-export type DecidedVia = "console" | "slack" | "teams";
+export type DecidedVia = "console" | "slack" | "teams" | "webhook";
 
 /** Who decides. */
 export type Decider =

@@ -32,6 +32,8 @@ export type EventType =
   | "approval.decide"
   | "operator.sign_in"
   | "operator.sign_out"
+  | "approval.notify"
+  | "hook.receive"
   | "tools.pin"
   | "tools.change"
   | "tools.accept"

@@ -38,6 +38,8 @@ const ACTIVITY_OF_TYPE: Readonly<Record<string, keyof typeof ACTIVITY>> = {
   "operator.sign_out": "delete",
   "approval.ask": "create",
   "approval.decide": "update",
+  "approval.notify": "read",
+  "hook.receive": "update",
   kill: "delete",
   restore: "update",
 };

@@ -1,25 +1,6 @@
-/**
- * Characters that a terminal obeys or that change how their neighbours look: controls (C0, DEL, C1), line and paragraph
- * separators, marks of direction and other invisible ones, lone surrogates. Names, reasons and purposes come from strangers.
- */
-const UNSAFE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\u115f\u1160\u3164\uffa0]/gu;
+import { printable } from "../core/printable.ts";
 
-/** Foreign text for a terminal: one line, every unsafe character as `\u{…}`. */
-export function printable(text: string): string {
-  return text.replace(UNSAFE, (character) => `\\u{${(character.codePointAt(0) ?? 0).toString(16)}}`);
-}
-
-/** The same inside JSON text, where `\uXXXX` reads back as the character it stands for; line ends between members stay. */
-export function printableJson(json: string): string {
-  return json.replace(UNSAFE, (character) =>
-    character === "\n"
-      ? character
-      : Array.from(
-          { length: character.length },
-          (_, at) => `\\u${character.charCodeAt(at).toString(16).padStart(4, "0")}`,
-        ).join(""),
-  );
-}
+export { printable, printableJson } from "../core/printable.ts";
 
 /** Rows as columns, each as wide as its widest cell, two blanks between. Cells are made printable. */
 export function columns(rows: readonly (readonly string[])[]): string[] {

@@ -60,4 +60,6 @@ export type PermitAction =
   | "lease.end"
   | "secret.open"
   | "secret.rotate"
+  | "approval.notify"
+  | "hook.receive"
   | "identity.sign";

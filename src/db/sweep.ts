@@ -77,6 +77,7 @@ const SORTS: readonly Sort[] = [
     sql: `with gone as (
         select id from ephor.approvals where expires_at < $1 order by expires_at limit ${LIMITS.batchRows} for update skip locked
       ), decisions as (delete from ephor.approval_decisions d using gone where d.approval = gone.id),
+      messages as (delete from ephor.approval_messages m using gone where m.approval = gone.id),
       deleted as (delete from ephor.approvals a using gone where a.id = gone.id returning 1)
       select count(*) as count from deleted`,
     before: (now) => now - LIMITS.approvalSeconds,

@@ -15,8 +15,9 @@ export async function authenticate(
   credentials: Credentials,
   { rooms, request, origin }: { rooms: Rooms; request: RequestFacts; origin: string },
 ): Promise<Caller | undefined> {
-  // The holder of a token for a resource, an OAuth client and a transmitter are judged by the room that serves them.
-  if (auth === "none" || auth === "holder" || auth === "client" || auth === "transmitter") return undefined;
+  // The holder of a token for a resource, an OAuth client, a transmitter and a channel are judged by the room that serves them.
+  if (auth === "none" || auth === "holder" || auth === "client" || auth === "transmitter" || auth === "channel")
+    return undefined;
   // Nobody else sees these refusals; those of agents are recorded by the room that judges them (INV-29).
   const stranger = (error: InvalidTokenError): InvalidTokenError => {
     const { requestId, route, remoteAddress } = request;

@@ -65,7 +65,7 @@ export function createInProcess(deps: {
   };
 }
 
-const NOT_OVER_HTTP = { accept: undefined, lastEventId: undefined, isLocal: false };
+const NOT_OVER_HTTP = { accept: undefined, lastEventId: undefined, isLocal: false, header: () => undefined };
 const NO_CREDENTIALS = { authorization: undefined, dpop: undefined, url: "" };
 /** Nobody reads the headers of an answer that never leaves. */
 const NO_CHALLENGE = { resourceMetadataUrl: "", scope: undefined, authorization: undefined, dpopNonce: () => "" };

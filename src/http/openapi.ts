@@ -18,7 +18,7 @@ const TAGS: readonly { name: string; description: string }[] = [
   { name: "Ledger", description: "What happened, and who is behind it." },
   {
     name: "Trust",
-    description: "Issuers, agents, resources, grants and operators: the same objects as in the trust file.",
+    description: "Issuers, agents, resources, grants, operators and channels: the same objects as in the trust file.",
   },
   { name: "Keys", description: "Our own signing keys." },
   { name: "Metadata", description: "Public documents by RFC 8414, RFC 9728 and OpenID Discovery." },
@@ -101,6 +101,13 @@ const SECURITY_SCHEMES: Json = {
     description:
       "The secret that the trust entry's `secret_hash` is of, where it has one, beside the event's signature.",
   },
+  channel: {
+    type: "apiKey",
+    in: "header",
+    name: "webhook-signature",
+    description:
+      "The channel's signature: `webhook-signature` with `webhook-id` and `webhook-timestamp` (Standard Webhooks), `X-Slack-Signature` with `X-Slack-Request-Timestamp`, or `Authorization: HMAC …` of Teams.",
+  },
   clientSecret: {
     type: "http",
     scheme: "basic",
@@ -115,6 +122,7 @@ function security(auth: Auth): Json[] {
   if (auth === "agent") return [{ agent: [] }];
   if (auth === "holder") return [{ token: [] }];
   if (auth === "transmitter") return [{ transmitter: [] }, {}];
+  if (auth === "channel") return [{ channel: [] }];
   // OpenAPI 3.1 allows role names here for any scheme; ours are the scopes.
   return [{ operator: [] }, { session: [`ephor:${auth.scope}`] }, { token: [`ephor:${auth.scope}`] }];
 }
@@ -177,7 +185,7 @@ function withProblems(specs: Readonly<Record<number, ResponseSpec>>): Record<num
   return Object.fromEntries(
     Object.entries(specs).map(([status, spec]) => [
       status,
-      Number(status) >= 400 && spec.body === undefined ? problem(spec.description) : spec,
+      Number(status) >= 400 && spec.body === undefined && spec.isBare !== true ? problem(spec.description) : spec,
     ]),
   );
 }

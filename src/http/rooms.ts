@@ -26,6 +26,7 @@ import type { ToolPage, ToolsAccepted, ToolsAcceptRequest } from "../api/tools.t
 import type { AgentStatusRequest, TrustDeleted, TrustObject, TrustPage } from "../api/trust-objects.ts";
 import type { LeasePage, LeaseQuery } from "../api/leases.ts";
 import type { Who } from "../api/who.ts";
+import type { Hooks } from "../channels/hooks.ts";
 import type { Reason } from "../core/oauth/reasons.ts";
 import type { TrustKind } from "../core/trust/model.ts";
 import type { PushedSignal } from "../revocation/signals-received.ts";
@@ -245,6 +246,8 @@ export interface Rooms {
     /** @throws {AccessDeniedError} recorded; {ProblemError} `conflict` */
     decide(order: ApprovalDecision & { readonly id: string }, call: Call): Promise<ApprovalView | undefined>;
   };
+  /** What channels send; each is judged by its signature. */
+  readonly hooks: Hooks;
   readonly secrets: {
     list(page: { after: string; limit: number }): Promise<SecretPage>;
     get(name: string): Promise<SecretView | undefined>;

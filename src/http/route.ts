@@ -4,7 +4,7 @@ import type { Log } from "../system/log.ts";
 import type { Metrics } from "../system/metrics.ts";
 import type { AgentCaller, Caller, Credentials, EphorAction, RequestFacts, Rooms } from "./rooms.ts";
 
-/** Who may call a route: anybody; an OAuth client; an operator; any agent; the holder of a token for the resource, whom the room judges; the transmitter of a security event, by its signature; or whoever holds this scope of `ephor`: agents by their token, people by their role, and the operator key. */
+/** Who may call a route: anybody; an OAuth client; an operator; any agent; the holder of a token for the resource, whom the room judges; the transmitter of a security event, or a channel of approvals, by its signature; or whoever holds this scope of `ephor`: agents by their token, people by their role, and the operator key. */
 export type Auth =
   | "none"
   | "client"
@@ -12,6 +12,7 @@ export type Auth =
   | "agent"
   | "holder"
   | "transmitter"
+  | "channel"
   | {
       readonly scope: EphorAction;
       /** A human without the role may ask too: the room sees to it that it is about his own. */
@@ -25,6 +26,8 @@ export interface ResponseSpec {
   readonly body?: z.ZodType;
   /** Default `application/json`. */
   readonly contentType?: string;
+  /** No body even where others have a problem document: whoever gets it is told nothing. */
+  readonly isBare?: boolean;
 }
 
 /** What the edge knows about the house beside its rooms. */
@@ -69,12 +72,14 @@ export interface Incoming<P, Q, B, C> {
     readonly lastEventId: string | undefined;
     readonly isLocal: boolean;
     readonly credentials: Credentials;
+    /** Any other header, by its name in lower case; for routes whose proof is in one of their own. */
+    readonly header: (name: string) => string | undefined;
   };
   readonly rooms: Rooms;
   readonly house: House;
 }
 
-type CallerOf<A extends Auth> = A extends "none" | "holder" | "client" | "transmitter"
+type CallerOf<A extends Auth> = A extends "none" | "holder" | "client" | "transmitter" | "channel"
   ? undefined
   : A extends "agent"
     ? AgentCaller

@@ -90,7 +90,7 @@ function serve(c: Ctx, { deps, route }: { deps: RouterDeps; route: Route }): Pro
       // An agent at a route of its own is recorded by the room that decides, which will not be asked now (INV-29).
       const agent = route.auth === "agent" && caller?.kind === "agent" ? caller.agent : undefined;
       // Nor will the room be asked that would have judged a client.
-      const isUnjudged = route.auth === "client" || route.auth === "transmitter";
+      const isUnjudged = route.auth === "client" || route.auth === "transmitter" || route.auth === "channel";
       if ((agent !== undefined || isUnjudged) && !(error instanceof ClientGoneError)) {
         const { requestId, remoteAddress } = facts;
         const reason = error instanceof OAuthError ? error.reason : "malformed_request";
@@ -114,6 +114,7 @@ function serve(c: Ctx, { deps, route }: { deps: RouterDeps; route: Route }): Pro
       lastEventId: headerText(incoming.headers["last-event-id"]),
       isLocal: deps.addresses.isLocal(incoming),
       credentials,
+      header: (name) => headerText(incoming.headers[name]),
     };
     return route.handle({ params, query, body, caller, request, rooms: deps.rooms, house: deps.house });
   });

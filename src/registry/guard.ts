@@ -20,7 +20,7 @@ export type Actor = { readonly requestId?: string } &
  * What an agent must not change: its own rules and grants, and any grant on Ephor's own API (CONTRACT §4). What those rest on
  * is as good as they are, so the same holds for agents with a grant on `ephor`, and for the issuers by whose tokens they or
  * this agent are known. People with a session are held to the same, and nobody but the holder of the operator key says who
- * operates: neither `operators` nor the issuers at which they sign in.
+ * operates: neither `operators`, nor the channels that speak for them, nor the issuers at which they sign in.
  *
  * @returns a problem for each change that is forbidden; none for the operator key
  */
@@ -46,6 +46,8 @@ export function forbiddenChanges(
       case "agents":
         return mine.has(change.name);
       case "operators":
+      // Whoever holds a channel's secret speaks for operators.
+      case "channels":
         return true;
       case "resources":
         return false;

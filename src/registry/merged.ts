@@ -1,4 +1,4 @@
-import type { Agent, Grant, Issuer, Operator, Resource, TrustKind } from "../core/trust/model.ts";
+import type { Agent, Channel, Grant, Issuer, Operator, Resource, TrustKind } from "../core/trust/model.ts";
 import type { TrustIndex } from "../core/trust/compiled.ts";
 import { EPHOR_RESOURCE } from "../core/trust/ephor-resource.ts";
 import type { TrustEntry } from "../core/trust/schema.ts";
@@ -12,6 +12,7 @@ export interface Merged {
   readonly resources: ReadonlyMap<string, Resource>;
   readonly grants: ReadonlyMap<string, Grant>;
   readonly operators: ReadonlyMap<string, Operator>;
+  readonly channels: ReadonlyMap<string, Channel>;
 }
 
 /** Lays a plan over the objects as they are. */
@@ -23,6 +24,7 @@ export function merge(trust: TrustIndex, entries: readonly TrustEntry[], changes
     resources: byName(all.resources),
     grants: byName(all.grants),
     operators: byName(all.operators),
+    channels: byName(all.channels),
   };
   const builtIn = trust.resourceByName(EPHOR_RESOURCE);
   if (builtIn !== undefined) merged.resources.set(EPHOR_RESOURCE, builtIn);

@@ -1,6 +1,6 @@
 import { deathKeys, killKey } from "../core/kill/keys.ts";
 import type { MutableTrustIndex } from "../core/trust/compiled.ts";
-import type { Agent, Grant, Issuer, Operator, Resource, TrustKind } from "../core/trust/model.ts";
+import type { Agent, Channel, Grant, Issuer, Operator, Resource, TrustKind } from "../core/trust/model.ts";
 import { readTrustObject } from "../core/trust/schema.ts";
 import type { Db } from "../db/database.ts";
 import type { Log } from "../system/log.ts";
@@ -73,7 +73,7 @@ export function createMirror(deps: MirrorDeps): Mirror {
       deps.index.apply({
         version,
         deletes: [],
-        upserts: { issuers: [], agents: [], resources: [], grants: [], operators: [] },
+        upserts: { issuers: [], agents: [], resources: [], grants: [], operators: [], channels: [] },
       });
     },
     async catchUp(minVersion) {
@@ -87,6 +87,8 @@ export function createMirror(deps: MirrorDeps): Mirror {
 function keysOf(index: MutableTrustIndex, objects: readonly { kind: TrustKind; name: string }[]): string[] {
   return objects.flatMap(({ kind, name }) => {
     if (kind === "operators") return [deathKeys.operator(name)];
+    // What a channel brought was decided when it was brought.
+    if (kind === "channels") return [];
     if (kind !== "grants") return [killKey(KINDS[kind], name)];
     const grant = index.grantByName(name);
     return grant === undefined ? [] : [killKey("agent", grant.agent)];
@@ -106,6 +108,7 @@ function applyObjects(
     resources: [] as Resource[],
     grants: [] as Grant[],
     operators: [] as Operator[],
+    channels: [] as Channel[],
   };
   for (const { kind, name, body } of change.objects) {
     const reading = readTrustObject(kind, name, body, { issuerUrl: deps.issuerUrl, stored: true });

@@ -22,7 +22,7 @@ export interface Plan {
   readonly source: string;
   /** The trust version that it was made for. */
   readonly version: number;
-  /** In the order of issuers, agents, resources, grants, operators; within a kind by name. */
+  /** In the order of issuers, agents, resources, grants, operators, channels; within a kind by name. */
   readonly changes: readonly Change[];
   readonly unchanged: number;
   readonly warnings: readonly FileProblem[];
@@ -84,7 +84,7 @@ function changeTo(entry: TrustEntry, old: StoredObject | undefined): Change | un
   return { op: "update", kind, name, differences: found, body: kept };
 }
 
-/** Whether removing an object of this kind is a kill of it (CONTRACT §4). A grant just ceases to grant, an operator to be one. */
+/** Whether removing an object of this kind is a kill of it (CONTRACT §4). A grant just ceases to grant, an operator or a channel to be one. */
 export function isKilledByRemoval(kind: TrustKind): kind is "issuers" | "agents" | "resources" {
   return kind === "issuers" || kind === "agents" || kind === "resources";
 }

@@ -8,7 +8,7 @@ import type { Merged } from "./merged.ts";
 interface Reference {
   /** Where it stands inside the object. */
   readonly at: Path;
-  readonly kind: "issuers" | "agents" | "resources";
+  readonly kind: "issuers" | "agents" | "resources" | "operators" | "channels";
   readonly name: string;
   /** What the issuer must identify, where an issuer is named. */
   readonly identifies?: "workloads" | "humans";
@@ -30,6 +30,13 @@ export function* referencesOf(object: Named): Generator<Reference> {
   switch (object.kind) {
     case "issuers":
       return;
+    case "channels": {
+      const { model } = object;
+      if (model.kind !== "webhook") return;
+      for (const [at, name] of model.operators.entries())
+        yield { at: ["webhook", "operators", at], kind: "operators", name };
+      return;
+    }
     case "operators": {
       const { signIns } = object.model;
       for (const [at, { issuer }] of signIns.entries()) {
@@ -57,6 +64,8 @@ export function* referencesOf(object: Named): Generator<Reference> {
       yield { at: ["agent"], kind: "agents", name: model.agent };
       if (model.kind === "access") {
         yield { at: ["resource"], kind: "resources", name: model.resource };
+        for (const [at, name] of (model.approval?.notify ?? []).entries())
+          yield { at: ["approval", "notify", at], kind: "channels", name };
         for (const [at, approver] of (model.approval?.by ?? []).entries()) {
           if (typeof approver !== "object" || !("agent" in approver)) continue;
           const path: Path = model.approval?.by.length === 1 ? ["approval", "by"] : ["approval", "by", at];

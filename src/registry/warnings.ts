@@ -112,6 +112,7 @@ function* overlaps(
       resources: [],
       grants: [],
       operators: [],
+      channels: [],
     },
   });
   for (const { name, model, path } of agents) {

@@ -1,5 +1,6 @@
 import type { ApprovalView } from "../api/approvals.ts";
 import type { Approvals } from "../approvals/approvals.ts";
+import type { Channels } from "../channels/channels.ts";
 import type { Decider } from "../approvals/deciders.ts";
 import { approvalUri, type Asking, type StoredApproval } from "../approvals/approval.ts";
 import type { TrustIndex } from "../core/trust/compiled.ts";
@@ -13,18 +14,11 @@ const DEFAULT_PAGE = 50;
 /** Approvals, as the routes call them. */
 export function approvalsRoom(
   approvals: Approvals,
-  at: { issuer: string; trust: () => TrustIndex },
+  at: { issuer: string; trust: () => TrustIndex; toldOf: Channels["toldOf"] },
 ): Rooms["approvals"] {
-  const { issuer, trust } = at;
-  const factsOf = (of: StoredApproval): Facts => ({
-    id: of.id,
-    uri: approvalUri(issuer, of.id),
-    ...stated(of, trust()),
-  });
-  const viewOf = async (of: StoredApproval): Promise<ApprovalView> => {
-    const { call, args } = await approvals.shown(of);
-    return { ...factsOf(of), call: { ...call }, arguments: args };
-  };
+  const { issuer, trust, toldOf } = at;
+  const factsOf = (of: StoredApproval): Facts => factsAt(of, issuer, trust());
+  const viewOf = async (of: StoredApproval): Promise<ApprovalView> => await approvalView(approvals, of, at);
   return {
     async list({ status = "pending", before, limit = DEFAULT_PAGE, txn }, { caller }) {
       const asking = askingOf(caller, trust());
@@ -34,7 +28,8 @@ export function approvalsRoom(
     },
     async read(id, { caller }) {
       const found = await approvals.read(id);
-      return found && isShownTo(found, askingOf(caller, trust())) ? await viewOf(found) : undefined;
+      if (found === undefined || !isShownTo(found, askingOf(caller, trust()))) return undefined;
+      return { ...(await viewOf(found)), channels: [...(await toldOf(id))] };
     },
     async decide({ id, decision, reason }, { caller, request }) {
       const { requestId } = request;
@@ -97,6 +92,20 @@ function stated(of: StoredApproval, trust: TrustIndex): Omit<Facts, "id" | "uri"
     created_at: instantOf(of.createdAt * 1_000),
     expires_at: instantOf(of.expiresAt * 1_000),
   };
+}
+
+/** An approval with what would be called. */
+export async function approvalView(
+  approvals: Pick<Approvals, "shown">,
+  of: StoredApproval,
+  { issuer, trust }: { issuer: string; trust: () => TrustIndex },
+): Promise<ApprovalView> {
+  const { call, args } = await approvals.shown(of);
+  return { ...factsAt(of, issuer, trust()), call: { ...call }, arguments: args };
+}
+
+function factsAt(of: StoredApproval, issuer: string, trust: TrustIndex): Facts {
+  return { id: of.id, uri: approvalUri(issuer, of.id), ...stated(of, trust) };
 }
 
 /** By which definition a tool is accepted now; none while it is quarantined. */

@@ -21,6 +21,7 @@ import { createUpstreams } from "../system/egress-upstreams.ts";
 import type { TrustIndex } from "../core/trust/compiled.ts";
 import { acceptedHash, approvalsRoom } from "./approvals-room.ts";
 import { withCanaryUpstream } from "./canary-upstream.ts";
+import { openChannels } from "./channels.ts";
 import type { Ground } from "./ground.ts";
 import { toolRoom } from "./tool-room.ts";
 
@@ -28,8 +29,10 @@ import { toolRoom } from "./tool-room.ts";
 export function proxiedRooms(
   ground: Ground,
   at: { sts: StsDeps; live: LiveTokens; broker: BrokerDeps; programs: Programs; waiting: Waiting },
-): Pick<Rooms, "proxy" | "approvals" | "tools"> {
+): Pick<Rooms, "proxy" | "approvals" | "tools" | "hooks"> {
   const { db, clock, envelope, log } = ground;
+  // Known below: channels are told of approvals, and ask about them.
+  let changed = (_id: string): void => {};
   const { trust, recorder } = at.sts;
   const toolPins = createToolPins({ db, clock, recorder });
   const { secrets } = at.broker;
@@ -37,10 +40,23 @@ export function proxiedRooms(
   // A hint: whoever waits looks by himself soon.
   const announce = (id: string): void =>
     void at.waiting.announce(id).catch((err: unknown) => log.warn("approval_not_announced", { err }));
-  const approvals = createApprovals({ db, clock, trust, recorder, secrets, envelope, toolHash, announce });
+  const approvals = createApprovals({
+    db,
+    clock,
+    trust,
+    recorder,
+    secrets,
+    envelope,
+    toolHash,
+    announce,
+    changed: (id) => changed(id),
+  });
+  const channels = openChannels(ground, { sts: at.sts, broker: at.broker, approvals });
+  changed = channels.changed;
   return {
     proxy: proxyRoom(ground, { ...at, toolPins, approvals }),
-    approvals: approvalsRoom(approvals, { issuer: at.sts.issuer, trust }),
+    approvals: approvalsRoom(approvals, { issuer: at.sts.issuer, trust, toldOf: channels.toldOf }),
+    hooks: channels.hooks,
     tools: toolRoom(toolPins, trust),
   };
 }

@@ -65,6 +65,14 @@ export interface Metrics {
   readonly ssfOldestSeconds: Gauge<string>;
   /** Streams whose pushes have failed for a minute: somebody must look. */
   readonly ssfStuck: Gauge<string>;
+  /** What channels were told of approvals: `sent`, `refused`, `retried`. */
+  readonly channelMessages: Counter<"outcome">;
+  /** Questions that no channel was shown yet. The same on every replica. */
+  readonly channelUntold: Gauge<string>;
+  /** Channels that have taken nothing for a minute: somebody must look. */
+  readonly channelsStuck: Gauge<string>;
+  /** Requests at the addresses of channels: `heard`, `refused`, `failed`. */
+  readonly hooksReceived: Counter<"kind" | "outcome">;
   /** 1 while this replica may release. */
   readonly replicaLive: Gauge<string>;
   /** Says which resources there are: series of others, which were removed, go at the next reading. */
@@ -144,6 +152,7 @@ export function createMetrics(options: {
       "Age of the oldest vended credential that has not ended.",
     ),
     ...killMetrics(registers),
+    ...channelMetrics(registers),
     replicaLive: gauge("ephor_replica_live", "1 while this replica may release."),
     nameResources(how) {
       isKnown = how;
@@ -200,6 +209,17 @@ function killMetrics(registers: Registry[]) {
     ssfUndelivered: gauge("ephor_ssf_undelivered", "Security events that wait for their receivers."),
     ssfOldestSeconds: gauge("ephor_ssf_oldest_seconds", "Age of the oldest security event that waits."),
     ssfStuck: gauge("ephor_ssf_streams_stuck", "Streams whose pushes have failed for a minute."),
+  };
+}
+
+/** Approvals at channels. */
+function channelMetrics(registers: Registry[]) {
+  const { counter, gauge } = makers(registers);
+  return {
+    channelMessages: counter("ephor_channel_messages_total", "What channels were told of approvals.", ["outcome"]),
+    channelUntold: gauge("ephor_channel_untold", "Questions that no channel was shown yet."),
+    channelsStuck: gauge("ephor_channels_stuck", "Channels that have taken nothing for a minute."),
+    hooksReceived: counter("ephor_hooks_received_total", "What channels sent.", ["kind", "outcome"]),
   };
 }
 

@@ -44,6 +44,7 @@ function stage() {
         resources: [changed.resource ?? resource],
         grants: [changed.grant ?? grant],
         operators: [],
+        channels: [],
       },
     });
   put({});

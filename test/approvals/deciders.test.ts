@@ -30,6 +30,7 @@ trust.apply({
     resources: [],
     grants: [],
     operators: [],
+    channels: [],
     agents: [agent("bot"), agent("named", [], { owner: "sam" })],
   },
 });

@@ -12,7 +12,7 @@ const w = await chainWorld({ after });
 const ULID = /^[0-9A-HJKMNP-TV-Z]{26}$/;
 const UNKNOWN = "01J00000000000000000000000";
 /** But those at which a resource's token or a signed event is the proof: their own tests look at what is recorded. */
-const UNGUARDED: ReadonlySet<unknown> = new Set(["none", "holder", "transmitter"]);
+const UNGUARDED: ReadonlySet<unknown> = new Set(["none", "holder", "transmitter", "channel"]);
 const guarded = routes.filter((route) => !UNGUARDED.has(route.auth));
 let network = 0;
 

@@ -34,7 +34,7 @@ export function openFederation(
   const egress = options.egress ?? createEgress();
   t.after(() => egress.close());
   let version = 0;
-  const none = { issuers: [], agents: [], resources: [], grants: [], operators: [] };
+  const none = { issuers: [], agents: [], resources: [], grants: [], operators: [], channels: [] };
   const put: OpenFederation["put"] = (upserts) => {
     version += 1;
     index.apply({ upserts: { ...none, ...upserts }, deletes: [], version });

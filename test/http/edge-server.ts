@@ -107,6 +107,11 @@ export function stubRooms(seen: Seen, overrides: Partial<Rooms> = {}): Rooms {
       read: asked("approvals.read", Promise.resolve(undefined)),
       decide: asked("approvals.decide", Promise.resolve(undefined)),
     },
+    hooks: {
+      slack: async () => "heard",
+      teams: async () => "heard",
+      webhook: async () => ({ approval: "apr_1", status: "approved" }),
+    },
     proxy: { http: async () => undefined, mcp: async () => undefined },
     tools: {
       list: asked("tools.list", Promise.resolve({ resource: "crm", tools: [tool] })),

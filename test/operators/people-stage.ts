@@ -24,7 +24,7 @@ export async function signedIn(
   o: { ago?: number; claims?: Record<string, unknown> } = {},
 ): Promise<SignedInClient> {
   const trust = createTrustIndex();
-  const none = { agents: [], resources: [], grants: [], operators: [] };
+  const none = { agents: [], resources: [], grants: [], operators: [], channels: [] };
   const okta = { name: "okta", audience: [], internal: true, singleUse: false, clientId: "console", url: w.humans.url };
   trust.apply({ version: 1, deletes: [], upserts: { ...none, issuers: [{ ...okta, identifies: "humans" }] } });
   const sessions = createSessions({

@@ -39,6 +39,7 @@ function apply(name: string, issuerUrl: string): MutableTrustIndex {
       resources: [...merged.resources.values()],
       grants: [...merged.grants.values()],
       operators: [...merged.operators.values()],
+      channels: [...merged.channels.values()],
     },
   });
   return trust;

@@ -37,7 +37,7 @@ test("each metric that the example alerts name is one of ours", async () => {
   assert.ok(!known.has("ephor_kill_to_deny_seconds"), "a histogram has no series of its bare name");
 });
 
-test("the example alerts cover slow and failed kills, a silent canary, fenced replicas, stuck leases, stuck streams, dead upstreams and lost log lines, each with its words", () => {
+test("the example alerts cover slow and failed kills, a silent canary, fenced replicas, stuck leases, stuck streams and channels, dead upstreams and lost log lines, each with its words", () => {
   const names = rules.map(({ alert }) => alert);
   assert.deepEqual(names, [
     "EphorKillNotEnforced",
@@ -46,6 +46,7 @@ test("the example alerts cover slow and failed kills, a silent canary, fenced re
     "EphorReplicaFenced",
     "EphorLeasesStuck",
     "EphorSsfStreamStuck",
+    "EphorChannelStuck",
     "EphorUpstreamAway",
     "EphorLogLinesDropped",
   ]);

@@ -45,7 +45,7 @@ async function list(
 /** All objects of a kind, page by page. */
 export async function readAll(
   api: ApiClient,
-  kind: "issuers" | "agents" | "resources" | "grants" | "operators",
+  kind: "issuers" | "agents" | "resources" | "grants" | "operators" | "channels",
 ): Promise<TrustObject[]> {
   const items: TrustObject[] = [];
   let after: string | undefined;

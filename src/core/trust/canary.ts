@@ -41,6 +41,7 @@ export function canaryTrust(of: { issuerUrl: string; key: PublicJwk; secretHash:
   return {
     issuers: [],
     operators: [],
+    channels: [],
     agents: [{ name: CANARY, owner: "ephor", trust: [], keys: [of.key], status: "active" }],
     resources: resourcesOf(of),
     grants: [
@@ -87,7 +88,7 @@ function grantOf(resource: string, action: string): AccessGrant {
 
 /** Whether an object is the canary's own, or would give it something: no database and no file says anything about it. */
 export function concernsCanary(kind: TrustKind, object: { readonly name: string; readonly agent?: string }): boolean {
-  if (kind === "issuers" || kind === "operators") return false;
+  if (kind === "issuers" || kind === "operators" || kind === "channels") return false;
   if (kind === "agents") return isCanary(object.name);
   return isCanaryResource(object.name) || (kind === "grants" && isCanary(object.agent));
 }

@@ -10,6 +10,7 @@ import type { Person } from "./person.ts";
 import type {
   AccessGrant,
   Agent,
+  Channel,
   DelegationGrant,
   Grant,
   Issuer,
@@ -71,6 +72,9 @@ export interface TrustIndex {
   /** Which operator somebody who signed in is. To be asked at each request: it may have changed since. */
   operatorOf(person: Pick<Person, "sub" | "claims">): Operator | undefined;
   operators(): readonly Operator[];
+  channel(name: string): Channel | undefined;
+  /** Every channel, in the order of their names; they are few. */
+  channels(): readonly Channel[];
   /** Every issuer; they are few. */
   issuers(): readonly Issuer[];
   /** Everything but what is built in. */
@@ -101,7 +105,8 @@ export function createTrustIndex(options: { issuerUrl?: string; canary?: TrustOb
   const resources = createResources(options.issuerUrl);
   const grants = createGrants();
   const operators = createOperatorIndex();
-  const stores = { issuers, agents, resources, grants, operators };
+  const channels = createChannels();
+  const stores = { issuers, agents, resources, grants, operators, channels };
   for (const agent of options.canary?.agents ?? []) agents.put(agent);
   for (const resource of options.canary?.resources ?? []) resources.put(resource);
   for (const grant of options.canary?.grants ?? []) grants.put(grant);
@@ -126,6 +131,8 @@ export function createTrustIndex(options: { issuerUrl?: string; canary?: TrustOb
     operatorByTeams: (tenant, user) => operators.byTeams(tenant, user),
     operatorOf: (person) => operators.of(person),
     operators: () => operators.all(),
+    channel: (name) => channels.byName(name),
+    channels: () => channels.all(),
     issuers: () => issuers.all(),
     all: () => ({
       issuers: issuers.all(),
@@ -133,6 +140,7 @@ export function createTrustIndex(options: { issuerUrl?: string; canary?: TrustOb
       resources: resources.all().filter((resource) => !concernsCanary("resources", resource)),
       grants: grants.all().filter((grant) => !concernsCanary("grants", grant)),
       operators: operators.all(),
+      channels: channels.all(),
     }),
     apply(delta) {
       // INVARIANT: what is built in is neither removed nor replaced, whatever the database says.
@@ -147,6 +155,7 @@ export function createTrustIndex(options: { issuerUrl?: string; canary?: TrustOb
         if (!concernsCanary("resources", resource)) resources.put(resource);
       for (const grant of delta.upserts.grants) if (!concernsCanary("grants", grant)) grants.put(grant);
       for (const operator of delta.upserts.operators) operators.put(operator);
+      for (const channel of delta.upserts.channels) channels.put(channel);
       version = delta.version;
     },
   };
@@ -204,6 +213,16 @@ function createResources(issuerUrl: string | undefined) {
     // INVARIANT: the built-in resource is neither removed nor replaced, whatever the database says.
     remove: (name: string) => (name === EPHOR_RESOURCE ? undefined : remove(name)),
     put: (resource: Resource) => (resource.name === EPHOR_RESOURCE ? undefined : put(resource)),
+  };
+}
+
+function createChannels() {
+  const names = new Map<string, Channel>();
+  return {
+    byName: (name: string) => names.get(name),
+    all: () => [...names.values()].toSorted((a, b) => (a.name < b.name ? -1 : 1)),
+    remove: (name: string) => void names.delete(name),
+    put: (channel: Channel) => void names.set(channel.name, channel),
   };
 }
 

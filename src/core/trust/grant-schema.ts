@@ -37,6 +37,8 @@ const approvalValue = z.strictObject({
     })
     .optional(),
   count: z.number().int().min(1).max(2).optional(),
+  /** An empty list: nobody is told. */
+  notify: z.array(nameValue).max(TRUST_LIMITS.parties).optional(),
 });
 
 const common = {
@@ -126,11 +128,12 @@ function toAccess(name: string, wire: z.infer<typeof accessGrantWire>): AccessGr
   };
 }
 
-function toApproval({ by, within, count }: z.infer<typeof approvalValue>): ApprovalRule {
+function toApproval({ by, within, count, notify }: z.infer<typeof approvalValue>): ApprovalRule {
   return {
     by: asList(by),
     withinSeconds: within === undefined ? WITHIN.default : durationSeconds(within),
     count: count ?? 1,
+    ...(notify !== undefined && { notify }),
   };
 }
 

@@ -1,5 +1,5 @@
 /** What a trust file may hold. */
-export const FILE_HINT = "a trust file has issuers, agents, resources, grants and operators";
+export const FILE_HINT = "a trust file has issuers, agents, resources, grants, operators and channels";
 
 /** What each key of the trust file takes: the end of the sentence "`key` takes …". */
 export const HINTS: Readonly<Record<string, string>> = {
@@ -36,6 +36,14 @@ export const HINTS: Readonly<Record<string, string>> = {
   resources: "a mapping of names to resources; names are a-z, 0-9 and -, at most 63",
   grants: "a list of grants",
   operators: "a mapping of names to operators; names are a-z, 0-9 and -, at most 63",
+  channels: "a mapping of names to channels; names are a-z, 0-9 and -, at most 63",
+  channel: "the id of a Slack channel, like C0123ABCD",
+  token: "the name of the secret with the bot token of the Slack app",
+  signing_secret: "the name of the secret with the signing secret of the Slack app",
+  api: "the base URL of Slack's API where it is not https://slack.com/api",
+  webhook:
+    "of Teams: the address of a workflow, or {secret: NAME} where the vault holds it; of a channel: {url, secret, operators}",
+  notify: "a list of names of channels; default: all of them",
   email: "the person's address, e.g. dana@acme.example; they answer for agents with exactly this owner",
   sign_in: "{issuer: NAME, claims: {sub: …}} of an issuer with identifies: humans and client_id, or a list of those",
   sub: "the `sub` that the issuer gives this one person, as one text",

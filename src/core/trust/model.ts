@@ -132,6 +132,8 @@ export interface ApprovalRule {
   readonly withinSeconds: number;
   /** So many different ones of them. */
   readonly count: number;
+  /** Channels where it is asked for; absent: all there are. */
+  readonly notify?: readonly string[];
 }
 
 /** Permission to use actions at a resource (CONTRACT §4). */
@@ -191,6 +193,51 @@ export interface Operator {
   readonly teams?: { readonly tenant: string; readonly user: string };
 }
 
+/** What every channel has. */
+interface ChannelBase {
+  readonly name: string;
+  /** Private and loopback addresses (and for loopback `http:`) allowed. */
+  readonly internal: boolean;
+}
+
+/** A conversation of Slack, written to and clicked in by an app of its own. */
+export interface SlackChannel extends ChannelBase {
+  readonly kind: "slack";
+  /** Id of the conversation. */
+  readonly channel: string;
+  /** Name of the secret with the app's bot token. */
+  readonly token: string;
+  /** Name of the secret by which Slack signs what it sends. */
+  readonly signingSecret: string;
+  /** Without a slash at its end. */
+  readonly api: string;
+}
+
+/** A channel of Microsoft Teams: a workflow's address, and an outgoing webhook. */
+export interface TeamsChannel extends ChannelBase {
+  readonly kind: "teams";
+  /** The address, or the name of the secret that it is. */
+  readonly webhook: string | { readonly secret: string };
+  /** Name of the secret by which Teams signs; absent: nothing is decided there. */
+  readonly signingSecret?: string;
+}
+
+/** Whatever speaks Standard Webhooks. */
+export interface WebhookChannel extends ChannelBase {
+  readonly kind: "webhook";
+  readonly url: string;
+  /** Name of the secret by which both sides sign. */
+  readonly signingSecret: string;
+  /** For whom whoever holds that secret speaks; none: nothing is decided there. */
+  readonly operators: readonly string[];
+}
+
+/** Where approvals are asked for and decided. */
+export type Channel = SlackChannel | TeamsChannel | WebhookChannel;
+
+/** The sorts of channels. */
+export type ChannelKind = Channel["kind"];
+
 /** Trust objects by kind, as the trust file and the admin API carry them. */
 export interface TrustObjects {
   readonly issuers: readonly Issuer[];
@@ -198,7 +245,8 @@ export interface TrustObjects {
   readonly resources: readonly Resource[];
   readonly grants: readonly Grant[];
   readonly operators: readonly Operator[];
+  readonly channels: readonly Channel[];
 }
 
 /** The plural names used in paths, in the trust file and in the change log. */
-export type TrustKind = "issuers" | "agents" | "resources" | "grants" | "operators";
+export type TrustKind = "issuers" | "agents" | "resources" | "grants" | "operators" | "channels";

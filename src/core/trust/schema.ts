@@ -7,11 +7,12 @@
  * served; the model beside it is what the program reasons with.
  */
 import type { z } from "zod";
+import { channelWire, toChannel } from "./channel-schema.ts";
 import { agentWire, storedAgentWire, toAgent } from "./agent-schema.ts";
 import { accessGrantWire, defaultGrantName, delegationGrantWire, isDelegation, toGrant } from "./grant-schema.ts";
 import { identifierProblem } from "./identifiers.ts";
 import { issuerWire, toIssuer } from "./issuer-schema.ts";
-import type { Agent, Grant, Issuer, Operator, Resource, TrustKind } from "./model.ts";
+import type { Agent, Channel, Grant, Issuer, Operator, Resource, TrustKind } from "./model.ts";
 import { plainProblem } from "./plain.ts";
 import { FILE_HINT } from "./hints.ts";
 import { problemsOf } from "./problem.ts";
@@ -39,7 +40,8 @@ export type TrustEntry =
   | EntryBase<"agents", Agent>
   | EntryBase<"resources", Resource>
   | EntryBase<"grants", Grant>
-  | EntryBase<"operators", Operator>;
+  | EntryBase<"operators", Operator>
+  | EntryBase<"channels", Channel>;
 
 /** Either what was read, or everything that is wrong with it. */
 export type Reading<T> =
@@ -47,7 +49,7 @@ export type Reading<T> =
   | { readonly ok: false; readonly problems: readonly TrustProblem[] };
 
 /** The kinds, in the order in which they refer to each other. */
-export const TRUST_KINDS: readonly TrustKind[] = ["issuers", "agents", "resources", "grants", "operators"];
+export const TRUST_KINDS: readonly TrustKind[] = ["issuers", "agents", "resources", "grants", "operators", "channels"];
 
 /** How an object is read: our own issuer's URL, and whether it comes from the database, where agents carry their status. */
 export interface ReadOptions {
@@ -100,7 +102,7 @@ export function readTrustObject(
 }
 
 /**
- * Reads a whole trust file's JSON: mappings of issuers, agents, resources and operators, a list of grants.
+ * Reads a whole trust file's JSON: mappings of issuers, agents, resources, operators and channels, a list of grants.
  */
 export function readTrustFile(raw: unknown, issuerUrl: string): Reading<readonly TrustEntry[]> {
   if (raw === null || raw === undefined) return { ok: true, value: [] };
@@ -138,7 +140,7 @@ interface RawObject {
 }
 
 function* namedObjects(members: Readonly<Record<TrustKind, unknown>>, problems: TrustProblem[]): Generator<RawObject> {
-  for (const kind of ["issuers", "agents", "resources", "operators"] as const) {
+  for (const kind of ["issuers", "agents", "resources", "operators", "channels"] as const) {
     const mapping: unknown = Object.hasOwn(members, kind) ? members[kind] : undefined;
     if (mapping === undefined || mapping === null) continue;
     if (typeof mapping !== "object" || Array.isArray(mapping)) {
@@ -195,6 +197,8 @@ function schemaFor(kind: TrustKind, raw: object, stored: boolean): z.ZodType | u
       return issuerWire;
     case "operators":
       return operatorWire;
+    case "channels":
+      return channelWire;
     case "agents":
       return stored ? storedAgentWire : agentWire;
     case "grants":
@@ -216,6 +220,8 @@ function toEntry(
   switch (kind) {
     case "issuers":
       return { kind, name, path, body: parsed, model: toIssuer(name, parsed as z.infer<typeof issuerWire>, issuerUrl) };
+    case "channels":
+      return { kind, name, path, body: parsed, model: toChannel(name, parsed as z.infer<typeof channelWire>) };
     case "operators":
       return { kind, name, path, body: parsed, model: toOperator(name, parsed as z.infer<typeof operatorWire>) };
     case "agents":

@@ -1,6 +1,7 @@
 import type { Route } from "../route.ts";
 import { approvalRoutes } from "./approvals.ts";
 import { credentialRoutes } from "./credentials.ts";
+import { hookRoutes } from "./hooks.ts";
 import { documentRoutes } from "./documents.ts";
 import { healthRoutes } from "./health.ts";
 import { keyRoutes } from "./keys.ts";
@@ -24,6 +25,7 @@ export const routes: readonly Route[] = [
   ...taskRoutes,
   ...credentialRoutes,
   ...approvalRoutes,
+  ...hookRoutes,
   ...secretRoutes,
   ...killRoutes,
   ...revocationRoutes,

@@ -30,11 +30,13 @@ const nameOf = (kind: Kind): string => kind.charAt(0).toUpperCase() + kind.slice
 const REMOVALS: Readonly<Partial<Record<Kind, string>>> = {
   grants: "Take a grant away",
   operators: "Remove an operator: their next request is refused",
+  channels: "Remove a channel: nothing is asked or decided there any more",
 };
 
 /** More about the writing of a kind, where there is more. */
 const NOTES: Readonly<Partial<Record<Kind, string>>> = {
   operators: " With the operator key only.",
+  channels: " With the operator key only.",
 };
 
 function readRoutes(kind: Kind): readonly Route[] {

@@ -20,6 +20,7 @@ test("the built-in resource is there at version 0 and cannot be replaced or remo
       agents: [],
       grants: [],
       operators: [],
+      channels: [],
       resources: [{ kind: "verify", name: "ephor", identifier: "https://evil.example", actions: ["read"] }],
     },
   });
@@ -44,6 +45,7 @@ test("issuers are found by exact iss and by trust domain, and no longer after th
       resources: [],
       grants: [],
       operators: [],
+      channels: [],
     },
   });
   assert.equal(trust.issuerByUrl(GITHUB_URL), undefined);
@@ -86,7 +88,7 @@ test("an agent that changed or went is no longer found by its old rules", () => 
   });
   const names = (id: string): string[] =>
     trust.agentsMatching(github, { repository_id: id, event_name: "push" }).map((m) => m.agent.name);
-  const none = { issuers: [], agents: [], resources: [], grants: [], operators: [] };
+  const none = { issuers: [], agents: [], resources: [], grants: [], operators: [], channels: [] };
   trust.apply({
     version: 2,
     deletes: [],
@@ -100,7 +102,7 @@ test("an agent that changed or went is no longer found by its old rules", () => 
 test("rules wait for their issuer, and are read anew when it becomes another", () => {
   const trust = index({ agents: [agent("a", [{ issuer: "ci", claims: { repository_id: "1" } }])] });
   const forked = { repository_id: "1", event_name: "pull_request" };
-  const none = { issuers: [], agents: [], resources: [], grants: [], operators: [] };
+  const none = { issuers: [], agents: [], resources: [], grants: [], operators: [], channels: [] };
   const plain = issuer("ci");
   assert.equal(trust.agentsMatching(plain, forked).length, 0);
   trust.apply({ version: 2, deletes: [], upserts: { ...none, issuers: [plain] } });
@@ -140,7 +142,7 @@ test("grants are found by agent and resource, and go with their name", () => {
       { kind: "grants", name: "a-billing" },
       { kind: "grants", name: "a-delegate" },
     ],
-    upserts: { issuers: [], agents: [], resources: [], grants: [], operators: [] },
+    upserts: { issuers: [], agents: [], resources: [], grants: [], operators: [], channels: [] },
   });
   assert.deepEqual(
     [trust.grantsOf("a", "billing"), trust.delegationsOf("a"), trust.grantByName("a-billing")],
@@ -194,7 +196,7 @@ test("matching by index finds exactly the agents that trying every rule finds", 
       trust.apply({
         version: 2,
         deletes: [{ kind: "agents", name: `agent-${gone}` }],
-        upserts: { issuers: [], agents: [], resources: [], grants: [], operators: [] },
+        upserts: { issuers: [], agents: [], resources: [], grants: [], operators: [], channels: [] },
       });
       for (const claims of tokens) {
         const byTrying = left

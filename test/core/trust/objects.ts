@@ -2,6 +2,7 @@ import { createTrustIndex } from "../../../src/core/trust/compiled.ts";
 import type { MutableTrustIndex } from "../../../src/core/trust/compiled.ts";
 import type {
   Agent,
+  Channel,
   ClaimMatchers,
   Grant,
   Issuer,
@@ -38,7 +39,7 @@ export function index(objects: Partial<TrustObjects>): MutableTrustIndex {
   made.apply({
     version: 1,
     deletes: [],
-    upserts: { issuers: [], agents: [], resources: [], grants: [], operators: [], ...objects },
+    upserts: { issuers: [], agents: [], resources: [], grants: [], operators: [], channels: [], ...objects },
   });
   return made;
 }
@@ -58,6 +59,7 @@ export function indexOf(raw: unknown): MutableTrustIndex {
     resources: [] as Resource[],
     grants: [] as Grant[],
     operators: [] as Operator[],
+    channels: [] as Channel[],
   };
   for (const entry of read(raw)) (upserts[entry.kind] as unknown[]).push(entry.model);
   return index(upserts);

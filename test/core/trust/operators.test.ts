@@ -55,7 +55,7 @@ test("further claims of a sign-in must fit too, at each question", () => {
 
 test("an operator who was changed or removed is no longer found by what they had", () => {
   const trust = indexOf(operators({ dana: DANA }));
-  const none = { issuers: [], agents: [], resources: [], grants: [], operators: [] };
+  const none = { issuers: [], agents: [], resources: [], grants: [], operators: [], channels: [] };
   const [changed] = read(operators({ dana: { sign_in: { issuer: "okta", claims: { sub: "other" } } } }));
   assert.ok(changed?.kind === "operators");
   trust.apply({ version: 2, deletes: [], upserts: { ...none, operators: [changed.model] } });
