@@ -42,6 +42,20 @@ test("chain and credential are killed by txn and jti", async (t) => {
   );
 });
 
+test("a lease is a credential too: it is killed by that name, also beside a token", async (t) => {
+  const server = await answering(t, (response) => json(response, 200, RECEIPT));
+  const [lease, jti] = ["lease_01M8279N8XTW819WGGT5B8QV91", "01M8279N8XAST6DH70CQCGQ8V6"];
+  await ephor(["kill", "credential", lease, "--reason", "x"], server.env);
+  await ephor(["kill", "credential", lease, jti, "--reason", "x"], server.env);
+  assert.deepEqual(
+    server.seen.map(({ body }) => JSON.parse(body) as object),
+    [
+      { lease: [lease], reason: "x" },
+      { lease: [lease], jti: [jti], reason: "x" },
+    ],
+  );
+});
+
 const BROKEN: Record<string, (response: ServerResponse) => void> = {
   "the connection is cut before the answer": (response) => void response.destroy(),
   "the connection is cut within the answer": (response) => {

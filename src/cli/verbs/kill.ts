@@ -24,8 +24,15 @@ export type Killable = keyof typeof KILLABLE;
 /** Something that can be restored: the rest stays dead for ever. */
 export type Restorable = Extract<Killable, "agent" | "subject" | "owner" | "issuer" | "resource" | "all">;
 
+/** What is vended is a credential too, for whoever has its id in hand. */
+const isLease = (name: string): boolean => name.startsWith("lease_");
+
 /** `{agent: ["a", "b"]}`, or `{all: true}`. */
 function targets(what: Killable, names: readonly string[]): Record<string, unknown> {
+  if (what === "credential" && names.some(isLease)) {
+    const jti = names.filter((name) => !isLease(name));
+    return { lease: names.filter(isLease), ...(jti.length > 0 && { jti }) };
+  }
   return what === "all" ? { all: true } : { [KILLABLE[what]]: names };
 }
 
