@@ -104,6 +104,9 @@ export async function tooLate(
   call: ProxiedCall,
   approval: ApprovalRequiredError["approval"],
 ): Promise<never> {
+  // The gate is not asked here.
+  if (!(await deps.stillLives(call.holder)))
+    return await refused(deps, call, new InvalidTokenError({ reason: "token_revoked" }));
   const facts = { approval: approval.id, action: call.actions[0] };
   const decision = await recordRefusal(deps, call, { facts, reason: "approval_expired" });
   throw new ApprovalRequiredError(decision, { ...approval, status: "expired" });

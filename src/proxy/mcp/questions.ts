@@ -30,12 +30,15 @@ export interface Questions {
 /** The questions that may be asked in a session. */
 export function questionsOf(sessions: Sessions, { id: session, declared }: Session, owner: SessionOwner): Questions {
   return {
-    may(method) {
-      const needed = QUESTIONS.get(method);
-      return QUESTIONS.has(method) && (needed === undefined || declared.includes(needed));
-    },
+    may: (method) => mayBeAsked(method, declared),
     seal: (id) => sessions.sealKeepsake("question", JSON.stringify(id), { owner, session }),
   };
+}
+
+/** Whether a client that declared this said that it answers that. */
+export function mayBeAsked(method: unknown, declared: readonly ClientCapability[]): boolean {
+  const needed = QUESTIONS.get(method);
+  return QUESTIONS.has(method) && (needed === undefined || declared.includes(needed));
 }
 
 /** The upstream's own id of a question; undefined where this session's server did not ask it. */

@@ -17,7 +17,7 @@ import { traceOf } from "../trace.ts";
 import { events, STREAM_LINES, STREAM_TYPE } from "./answering.ts";
 import { METHOD_ACTIONS } from "./actions.ts";
 import { judgeTools, type ToolWatch } from "./judge-tools.ts";
-import { RPC, RpcError, type McpMessage, type McpResponse } from "./message.ts";
+import { RPC, RpcError, type McpMessage, type McpResponse, type RpcId, type RpcParams } from "./message.ts";
 import { elicitationAnswered } from "./elicited.ts";
 import { askedIn, questionsOf } from "./questions.ts";
 import { openEvent, sealEvent, type ResumedEvent } from "./resumed-event.ts";
@@ -67,12 +67,19 @@ export async function sessionEnded(deps: McpDeps, turn: Turn): Promise<ProxiedAn
 /** A client answers what its session's server asked. Nobody else's answer goes anywhere, and none that nobody asked for. */
 export async function clientAnswered(deps: McpDeps, turn: Turn, response: McpResponse): Promise<ProxiedAnswer> {
   // What we asked ourselves goes to no server.
-  if (await elicitationAnswered(deps, turn, response)) return { status: 202, headers: RELAYED, body: new Uint8Array() };
+  if (await elicitationAnswered(deps, turn, response)) {
+    // The gate is not asked here.
+    if (await deps.stillLives(turn.holder)) return { status: 202, headers: RELAYED, body: new Uint8Array() };
+    return await refused(deps, blankCall(turn), new InvalidTokenError({ reason: "token_revoked" }));
+  }
   const order = await readSessionOrder(deps, turn, (session) => {
     const id = session && askedIn(deps.sessions, response.id, { owner: turn.owner, session: session.id });
-    if (id === undefined) throw new RpcError(RPC.invalidRequest, "Nobody asked for this answer.", { status: 400 });
+    if (id === undefined) throw unasked();
+    // A local server's session lives where its process does.
+    if ("command" in turn.upstream && !deps.local.hasSession(session?.id ?? "")) throw noSession();
     return id;
   });
+  if ("command" in turn.upstream) return await locallyAnswered(deps, turn, { ...order, said: response.said });
   const body = JSON.stringify({ jsonrpc: "2.0", id: order.read, ...response.said });
   const content = (): CallContent => ({ arguments: response.said, bearer: bearerOf(turn.request) });
   const call = { ...order.call, content };
@@ -212,18 +219,11 @@ async function sent(
   },
 ): Promise<{ flight: Flight; answer: UpstreamAnswer; decision: DecidedCall }> {
   const { resource, upstream, holder, request } = turn;
-  // A local server asks nobody and has no stream of its own: it is answered before (`mcp-call`, A-MCP-14).
+  // A local server has no stream of its own, and what it asks is answered before (A-MCP-14).
   if ("command" in upstream) throw noSession();
   const { session, version, call, kept, method, headers, body } = order;
   const { inject } = upstream;
-  const decision = await decided(deps, call).catch((error: unknown) => {
-    if (error instanceof LimitedError) {
-      const { status, detail, retryAfterSeconds } = error;
-      throw new RpcError(RPC.denied, detail, { status, retryAfterSeconds, data: { decision: error.decision } });
-    }
-    if (!(error instanceof DeniedError)) throw error;
-    throw new RpcError(RPC.denied, error.detail, { status: 403, data: deniedData(error) });
-  });
+  const decision = await allowed(deps, call);
   const { flight, injected } = await takeOff(deps, { call, decided: decision, inject, whenGone: request.whenGone });
   const answer = await flight.send({
     pool: `${resource.name} ${holder.agent.name}`,
@@ -244,6 +244,48 @@ async function sent(
     internal: upstream.internal,
   });
   return { flight, answer, decision };
+}
+
+/** @throws {RpcError} where it is denied, or not now; whatever {@link decided} throws */
+async function allowed(deps: McpDeps, call: ProxiedCall): Promise<DecidedCall> {
+  return await decided(deps, call).catch((error: unknown) => {
+    if (error instanceof LimitedError) {
+      const { status, detail, retryAfterSeconds } = error;
+      throw new RpcError(RPC.denied, detail, { status, retryAfterSeconds, data: { decision: error.decision } });
+    }
+    if (!(error instanceof DeniedError)) throw error;
+    throw new RpcError(RPC.denied, error.detail, { status: 403, data: deniedData(error) });
+  });
+}
+
+/** The answer to a local server's question goes to the process that is its session, which waits for it or does not. */
+async function locallyAnswered(
+  deps: McpDeps,
+  turn: Turn,
+  order: { readonly session: Session; readonly call: ProxiedCall; readonly read: RpcId; readonly said: RpcParams },
+): Promise<ProxiedAnswer> {
+  const call = { ...order.call, secrets: [] };
+  const decision = await allowed(deps, call);
+  const { whenGone } = turn.request;
+  const { flight } = await takeOff(deps, { call, decided: decision, inject: undefined, whenGone });
+  return await flying(flight, async () => {
+    const isTaken = await flight.leave(async () => {
+      const taken = deps.local.answer(order.session.id, order.read, order.said);
+      return { status: taken ? 202 : 400, rawHeaders: [], body: EMPTY };
+    });
+    flight.finish("done");
+    if (isTaken.status !== 202) throw unasked();
+    return { status: 202, headers: RELAYED, body: new Uint8Array() };
+  });
+}
+
+const EMPTY: UpstreamAnswer["body"] = {
+  async *[Symbol.asyncIterator]() {},
+  destroy() {},
+};
+
+function unasked(): RpcError {
+  return new RpcError(RPC.invalidRequest, "Nobody asked for this answer.", { status: 400 });
 }
 
 /** What has no body for the client: done, not served by this server, or over. */

@@ -2,13 +2,15 @@ import type { CutSignal } from "../../system/cutting.ts";
 import { JsonError, readJson } from "../../core/token/json.ts";
 import type { UpstreamAnswer } from "../../system/egress-upstreams.ts";
 import { spliced, type Splice } from "./json-splice.ts";
-import { isRecord, RPC, writeMessage, type McpMessage, type RpcId, type RpcParams } from "./message.ts";
+import { isRecord, isRpcId, RPC, writeMessage, type McpMessage, type RpcId, type RpcParams } from "./message.ts";
 import { writeEvent } from "./sse.ts";
 import { createWrittenBody, type WrittenBody } from "./stdio-body.ts";
 import { LocalServerError, type LocalServerProblem } from "./stdio-error.ts";
 
 /** Calls that one process may have before it at a time. */
 const MAX_IN_FLIGHT = 64;
+/** Questions of one process that its client has not answered yet. */
+const MAX_QUESTIONS = 64;
 /** Lines that nobody asked for, in a row. */
 const MAX_UNASKED = 10_000;
 /** As answers are read everywhere (`answers.ts`). */
@@ -39,6 +41,8 @@ export interface Peer {
   ask(order: PeerOrder): Promise<UpstreamAnswer>;
   /** Tells it something; a cancellation names the caller's id. */
   tell(message: McpMessage): void;
+  /** Hands it the answer to a question of its own. @returns false where it did not ask, or does not wait any more */
+  answer(id: RpcId, said: RpcParams): boolean;
   /** A line that it wrote. @returns false where it writes what nobody wants, again and again */
   heard(line: Buffer): boolean;
   /** Nothing comes any more. */
@@ -60,16 +64,43 @@ interface Talk {
   /** Writes a line. @returns false where that is no use any more */
   readonly write: (line: string) => boolean;
   readonly pending: Map<number, Pending>;
+  /** What it asked and was not answered, by its own id as JSON, and the call on whose stream its client was asked. */
+  readonly questions: Map<string, number>;
+  readonly mayAsk: (method: unknown) => boolean;
 }
 
-function drop({ pending }: Talk, id: number, problem: LocalServerProblem): void {
+function drop(talk: Talk, id: number, problem: LocalServerProblem): void {
+  const { pending } = talk;
   const call = pending.get(id);
   if (call === undefined) return;
   pending.delete(id);
   call.forget();
+  // Whoever was asked on its stream is gone: the server need not wait.
+  for (const [question, of] of talk.questions) if (of === id) giveUp(talk, question);
   const error = new LocalServerError(problem);
   if (call.stream) call.stream.end(error);
   else call.failed(error);
+}
+
+function giveUp(talk: Talk, question: string): void {
+  talk.questions.delete(question);
+  talk.write(noAnswer(JSON.parse(question) as RpcId));
+}
+
+/**
+ * A question of the server's goes to the session that the process is of, on the stream of its latest call that takes events:
+ * lines do not say on whose behalf something is asked, and all of them are the same client's.
+ */
+function asked(talk: Talk, text: string, { method, id }: { method: unknown; id: RpcId }): void {
+  const { pending, questions, mayAsk } = talk;
+  if (method === "ping") return void talk.write(JSON.stringify({ jsonrpc: "2.0", id, result: {} }));
+  const question = JSON.stringify(id);
+  const open = [...pending].filter(([, { order }]) => order.events && order.message.method !== "initialize");
+  const [call] = open.at(-1) ?? [];
+  const isNew = !questions.has(question) && questions.size < MAX_QUESTIONS;
+  if (call === undefined || !isNew || !mayAsk(method)) return void talk.write(noAnswer(id));
+  questions.set(question, call);
+  notify(talk, call, text);
 }
 
 /** The caller wants it no more: the server may stop working. */
@@ -109,7 +140,12 @@ function notified(talk: Talk, text: string, value: Record<string, unknown>): voi
   const { pending } = talk;
   const params = isRecord(value["params"]) ? value["params"] : {};
   const meta = isRecord(params["_meta"]) ? params["_meta"] : {};
-  if (value["method"] === "notifications/progress") {
+  const question = JSON.stringify(params["requestId"]);
+  const asking = value["method"] === "notifications/cancelled" ? talk.questions.get(question) : undefined;
+  if (asking !== undefined) {
+    talk.questions.delete(question);
+    notify(talk, asking, text);
+  } else if (value["method"] === "notifications/progress") {
     const id = Number(params["progressToken"]);
     const token = pending.get(id)?.token;
     const path = ["params", "progressToken"];
@@ -131,17 +167,21 @@ function heard(talk: Talk, line: Buffer, value: Record<string, unknown>): void {
   const { id } = value;
   if (Object.hasOwn(value, "method")) {
     if (!Object.hasOwn(value, "id")) notified(talk, text, value);
-    else if (typeof id === "string" || typeof id === "number") talk.write(refusalOf(value["method"], id));
+    else if (isRpcId(id)) asked(talk, text, { method: value["method"], id });
+    else if (typeof id === "string" || typeof id === "number") talk.write(noAnswer(id));
   } else if (typeof id === "number") answer(talk, id, { text, value });
   else if (talk.pending.size === 1 && Object.hasOwn(value, "error"))
     // About a message that it could not read: there was only this one (JSON-RPC 2.0 §5).
     for (const only of talk.pending.keys()) answer(talk, only, { text, value });
 }
 
-/** @param write writes a line; false where that is no use any more */
-export function createPeer(write: (line: string) => boolean): Peer {
-  const talk: Talk = { write, pending: new Map() };
-  const { pending } = talk;
+/**
+ * @param write writes a line; false where that is no use any more
+ * @param mayAsk what the server may ask its client; nothing where several clients share it
+ */
+export function createPeer(write: (line: string) => boolean, mayAsk: (method: unknown) => boolean): Peer {
+  const talk: Talk = { write, pending: new Map(), questions: new Map(), mayAsk };
+  const { pending, questions } = talk;
   let nextId = 0;
   let unasked = 0;
   return {
@@ -170,6 +210,9 @@ export function createPeer(write: (line: string) => boolean): Peer {
       const wanted = message.params?.["requestId"];
       for (const [id, { order }] of pending) if (order.message.id === wanted) cancel(talk, id, "cancelled");
     },
+    answer(id, said) {
+      return questions.delete(JSON.stringify(id)) && write(JSON.stringify({ jsonrpc: "2.0", id, ...said }));
+    },
     heard(line) {
       const value = read(line);
       if (value === undefined || pending.size === 0) unasked++;
@@ -192,13 +235,13 @@ function read(line: Buffer): Record<string, unknown> | undefined {
   }
 }
 
-/** Nobody may be asked anything through this proxy; without an answer the server would wait. */
-function refusalOf(method: unknown, id: string | number): string {
-  return JSON.stringify(
-    method === "ping"
-      ? { jsonrpc: "2.0", id, result: {} }
-      : { jsonrpc: "2.0", id, error: { code: RPC.methodNotFound, message: "Nobody here answers this." } },
-  );
+/** Without an answer the server would wait. */
+function noAnswer(id: string | number): string {
+  return JSON.stringify({
+    jsonrpc: "2.0",
+    id,
+    error: { code: RPC.methodNotFound, message: "Nobody here answers this." },
+  });
 }
 
 /** The caller's own id, where the server wrote ours. */

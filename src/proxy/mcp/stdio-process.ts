@@ -31,6 +31,8 @@ export interface Start {
   readonly program: string;
   /** The credential's value. */
   readonly injected: string | undefined;
+  /** What it may ask its client. */
+  readonly mayAsk: (method: unknown) => boolean;
   /** Whether a text holds a secret. */
   readonly hides: (text: string) => boolean;
   /** What kills it, beside what kills calls alone. */
@@ -72,7 +74,7 @@ export function startProcess(deps: ProcessDeps, at: Start): LocalProcess {
     if (child) return child.write(line);
     queued?.push(line);
     return queued !== undefined;
-  });
+  }, at.mayAsk);
   const stream: StreamHandle = deps.streams.open({
     keys: at.keys,
     epoch: at.epoch,

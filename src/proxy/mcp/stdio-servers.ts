@@ -3,7 +3,8 @@ import type { TrustIndex } from "../../core/trust/compiled.ts";
 import type { CutSignal } from "../../system/cutting.ts";
 import { randomToken } from "../../system/random.ts";
 import type { UpstreamAnswer } from "../../system/egress-upstreams.ts";
-import { isRecord, RPC, RpcError, type McpMessage } from "./message.ts";
+import { isRecord, RPC, RpcError, type McpMessage, type RpcId, type RpcParams } from "./message.ts";
+import { declaredBy, mayBeAsked } from "./questions.ts";
 import { LEGACY, MODERN } from "./revision.ts";
 import type { SessionOwner } from "./sessions.ts";
 import { createBackOff, type BackOff } from "./stdio-back-off.ts";
@@ -51,6 +52,8 @@ export interface LocalServers {
   hasSession(session: string): boolean;
   /** @throws {LocalServerError} */
   send(order: LocalOrder): Promise<UpstreamAnswer>;
+  /** Hands a session's server the answer to its question. @returns false where it does not wait for one */
+  answer(session: string, id: RpcId, said: RpcParams): boolean;
   endSession(session: string): void;
   close(): Promise<void>;
 }
@@ -101,6 +104,11 @@ export function createLocalServers(deps: Deps): LocalServers {
       }
       process.usedMs = deps.clock.monotonicMs();
       return await process.peer.ask({ ...order, message });
+    },
+    answer(session, id, said) {
+      const process = sessions.get(session);
+      if (process) process.usedMs = deps.clock.monotonicMs();
+      return process?.peer.answer(id, said) ?? false;
     },
     endSession(session) {
       const process = sessions.get(session);
@@ -171,9 +179,12 @@ function start(house: House, order: LocalOrder): LocalProcess {
   if (waitMs > 0)
     throw failure("back_off", order, `The server ended again and again; try again in ${Math.ceil(waitMs / 1000)} s.`);
   makeRoom(house, order, key);
+  const declared = declaredBy(order.message);
   const process = startProcess(deps, {
     ...order,
     program: found.path,
+    // A process without a session has no client that said what it answers.
+    mayAsk: (method) => mayBeAsked(method, declared),
     // A chain or a token that is killed ends its calls; the process may have those of others.
     keys: order.keys.filter((text) => !text.startsWith(killKey("txn", "")) && !text.startsWith(killKey("jti", ""))),
     onEnd: (ended, { hasFailed }) => {

@@ -46,6 +46,20 @@ const tools = {
     write({ id: "mine", method: "sampling/createMessage", params: { messages: [] } });
     write({ id, method: "ping" });
   },
+  question({ id, params }) {
+    asked = (message) => say(id, message);
+    write({ id: params.arguments.as, method: params.arguments.method, params: { messages: [], maxTokens: 1 } });
+    if (params.arguments.withdraws)
+      write({ method: "notifications/cancelled", params: { requestId: params.arguments.as } });
+  },
+  unanswered({ id }) {
+    const answers = [];
+    asked = (message) => answers.push(message);
+    tools.answers = ({ id: of }) => say(of, answers);
+    write({ id: "left alone", method: "sampling/createMessage", params: { messages: [], maxTokens: 1 } });
+    void id;
+  },
+  answers: ({ id }) => say(id, []),
   fork({ id }) {
     const child = spawn(process.execPath, ["-e", "setInterval(() => {}, 1000)"], { stdio: "inherit" });
     say(id, { pid: child.pid });
