@@ -458,6 +458,29 @@ test("a tool's arguments and answers are inspected, as JSON and as events; a ref
   assert.equal(asked.length, 3);
 });
 
+test("a notification that says something is inspected like a call; one that says nothing is not", async () => {
+  const access = await token("tickets", { resource: "mcp/tickets" });
+  other.answer = (_req, res) => res.writeHead(202).end();
+  const notify = (params: object): Promise<Raw> =>
+    send("POST", "/mcp/tickets", {
+      token: access,
+      headers: { "content-type": "application/json", accept: "application/json, text/event-stream" },
+      body: JSON.stringify({ jsonrpc: "2.0", method: "notifications/told", params }),
+    });
+  inspector.verdict = ({ arguments: args }) =>
+    JSON.stringify(args).includes("4111")
+      ? { verdict: "refuse" }
+      : { verdict: "redact", replace: [{ path: "/arguments/data", value: "x" }] };
+  // What is no tool's call cannot be changed.
+  for (const data of ["4111", "other"]) assert.equal((await notify({ data })).status, 400);
+  assert.deepEqual([inspector.seen.length, other.seen.length], [2, 0]);
+  assert.equal((await last("call.forward")).reason, "inspection_refused");
+  inspector.verdict = () => ({ verdict: "allow" });
+  assert.equal((await notify({ data: "fine" })).status, 202);
+  assert.equal((await notify({})).status, 202);
+  assert.deepEqual([inspector.seen.length, other.seen.length], [3, 2]);
+});
+
 test("a stream whose event is being judged ends with a kill, and that event never leaves", async () => {
   other.answer = (_req, res) => {
     res.writeHead(200, { "content-type": "application/json" });

@@ -53,12 +53,14 @@ const TOOLS = [
   { name: "drop_database", inputSchema: {} },
 ];
 
-export async function sessionStage(t: Cleanup): Promise<SessionStage> {
+/** @param o.more members of the resource */
+export async function sessionStage(t: Cleanup, o: { more?: string } = {}): Promise<SessionStage> {
   const server = await startCrm(t);
   const made = await stage(t, {
     resource: `  tickets:
     mcp: ${server.url}/mcp
-    inject: { header: X-Api-Key, value: "{secret:crm-key}" }`,
+    inject: { header: X-Api-Key, value: "{secret:crm-key}" }
+${o.more ?? ""}`,
     grants: `
   - { agent: release-bot, resource: tickets, actions: [get_ticket] }
   - { agent: lonely-bot, resource: tickets, actions: [get_ticket, resources/subscribe] }`,
