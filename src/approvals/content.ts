@@ -7,6 +7,7 @@
 import { canonicalJson } from "../core/canonical-json.ts";
 import type { AccessGrant, Resource } from "../core/trust/model.ts";
 import type { TrustIndex } from "../core/trust/compiled.ts";
+import { injectedUseOf } from "../registry/check-inject.ts";
 import { sha256Base64url } from "../system/hash.ts";
 
 /** A call exactly as it would be forwarded; JSON values. */
@@ -101,7 +102,7 @@ function boundTrust(
   const resource = trust.resourceByName(at.resource);
   return {
     owners: at.path.map((name) => trust.agent(name)?.owner ?? null),
-    resource: resource === undefined ? null : hashOfResource(resource),
+    resource: resource === undefined ? null : hashOfResource(resource, makerOf(trust, resource)),
     grants: at.grants.map(({ agent, grant: name }) => {
       const grant = trust.grantByName(name);
       return { agent, name, hash: grant?.kind === "access" ? hashOfGrant(grant) : null };
@@ -109,7 +110,14 @@ function boundTrust(
   };
 }
 
-function hashOfResource(resource: Resource): string {
+/** What makes the credential that its calls go out with. */
+function makerOf(trust: TrustIndex, resource: Resource): unknown {
+  const use = injectedUseOf(resource);
+  const maker = use && trust.resourceByName(use.resource);
+  return maker?.kind === "credential" ? maker.settings : undefined;
+}
+
+function hashOfResource(resource: Resource, maker: unknown): string {
   const { name, identifier, kind } = resource;
   const isProxied = kind === "mcp" || kind === "http";
   return digestOf(
@@ -120,6 +128,7 @@ function hashOfResource(resource: Resource): string {
       actions: kind === "mcp" ? undefined : resource.actions,
       settings: isProxied ? resource.settings : undefined,
       mode: isProxied ? resource.mode : undefined,
+      maker,
     }),
   );
 }

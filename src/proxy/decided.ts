@@ -182,7 +182,7 @@ async function throughGate(deps: ProxyDeps, order: ProxiedCall, place: Place): P
     tell,
   }).catch((error: unknown) => refused(deps, order, error));
   if (result.outcome !== "granted") {
-    credential?.forget();
+    if (result.outcome === "killed") credential?.forget();
     throw new InvalidTokenError({ reason: result.outcome === "continue" ? "internal" : result.outcome });
   }
   const { permit, opens, epoch, value } = result;

@@ -27,7 +27,7 @@ const open = (): Promise<{ id: string }[]> =>
   w.admin<{ id: string }>("select id from ephor.leases where status <> 'ended'");
 const leaseOf = async (): Promise<string> => String(factsOf((await eventsOf(w, "call.forward"))[0])["lease"]);
 
-test("A-KILL a killed chain's sessions serve no further call on any replica, and their leases end", async () => {
+test("INV-08, A-KILL-04 a killed chain's sessions serve no further call on any replica, and their leases end", async () => {
   const workload = w.workload("release-bot");
   const token = await s.token("orders", { workload });
   assert.equal((await s.getItem(token)).status, 200);
@@ -54,7 +54,7 @@ test("a killed lease is used no more, and the next call has another session", as
   assert.notEqual(await leaseOf(), lease);
 });
 
-test("a killed credential resource stops every call that needs it, until it is restored; its session never comes back", async () => {
+test("A-KILL-05 a killed credential resource stops every call that needs it, until it is restored; its session never comes back", async () => {
   const workload = w.workload("release-bot");
   assert.equal((await s.getItem(await s.token("orders", { workload }))).status, 200);
   await kill({ resource: "aws-prod" });
@@ -71,7 +71,7 @@ test("a killed credential resource stops every call that needs it, until it is r
   assert.notEqual(first, next);
 });
 
-test("a kill while the role is taken up leaves no session that a call could use", async () => {
+test("A-KILL-03, INV-12 a kill while the role is taken up leaves no session that a call could use", async () => {
   const workload = w.workload("release-bot");
   const token = await s.token("orders", { workload });
   const before = sessionsOf(sts).length;
@@ -97,7 +97,7 @@ test("a completed task ends its sessions' leases, and its token is nothing any m
   await until(async () => (await open()).length === 0, "the lease ends");
 });
 
-test("CONTRACT §2.8 while the gate cannot be asked, a session that is there signs nothing", async () => {
+test("INV-24 while the gate cannot be asked, a session that is there signs nothing", async () => {
   const workload = w.workload("release-bot");
   const token = await s.token("orders", { workload });
   assert.equal((await s.getItem(token)).status, 200);
@@ -109,6 +109,27 @@ test("CONTRACT §2.8 while the gate cannot be asked, a session that is there sig
     await lock.release();
   }
   assert.equal(dynamo.seen.length, 1);
+});
+
+test("INV-09 a kill that is committed while a call waits for the gate is seen there, also where only its session is killed", async () => {
+  for (const of of ["lease", "resource"] as const) {
+    const workload = w.workload("release-bot");
+    const token = await s.token("orders", { workload });
+    assert.equal((await s.getItem(token)).status, 200);
+    const { length } = dynamo.seen;
+    const lease = await leaseOf();
+    const lock = await holdLock(w.databaseUrl, "select pg_advisory_xact_lock($1)", [GATE_LOCK]);
+    // In this order: the kill first, the call after it.
+    const killed = kill(of === "lease" ? { lease } : { resource: "aws-prod" });
+    await lock.waiting(1);
+    const called = s.getItem(token);
+    await lock.waiting(2);
+    await lock.release();
+    await killed;
+    assert.equal((await called).status, 401, of);
+    assert.equal(dynamo.seen.length, length);
+    if (of === "resource") await restore({ resource: "aws-prod" });
+  }
 });
 
 test("a credential resource that is changed makes a new session, with its next call", async () => {

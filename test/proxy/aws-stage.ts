@@ -143,6 +143,7 @@ grants:
     resource: aws-sts
     actions: [call]
     when: args.Action == "GetCallerIdentity"
+  - { agent: lonely-bot, resource: bucket, actions: [read], approval: { by: owner, within: 5m } }
 ${more.grants}
 `;
   await w.apply(trust, "aws.yaml");

@@ -301,6 +301,30 @@ test("a call that is not granted has no session made for it", async () => {
   assert.equal(sessionsOf(sts).length, before + 1);
 });
 
+test("a call that waits for an approval has no session made for it; what was approved is void when the role's entry changes", async () => {
+  const workload = w.workload("lonely-bot");
+  const read = async (key: string) =>
+    await s.send("GET", `/http/bucket/${key}`, { token: await s.token("bucket", { agent: "lonely-bot", workload }) });
+  const approve = async (key: string): Promise<void> => {
+    const waits = await read(key);
+    assert.deepEqual([waits.status, waits.json["code"]], [403, "approval_required"]);
+    const { id } = waits.json["approval"] as { id: string };
+    const decided = await w.operator("POST", `/v1/approvals/${id}`, { decision: "approve", reason: "looked at it" });
+    assert.equal(decided.status, 200, decided.text);
+  };
+  const before = sessionsOf(sts).length;
+  await approve("a");
+  await approve("b");
+  assert.equal(sessionsOf(sts).length, before);
+  assert.equal((await read("a")).status, 200);
+  assert.equal((await read("a")).json["code"], "approval_required");
+  assert.equal(sessionsOf(sts).length, before + 1);
+  await w.apply(s.trust.replace("secret: aws-root", "secret: aws-root\n        tags: { team: platform }"), "aws.yaml");
+  assert.equal((await read("b")).json["code"], "approval_required");
+  await w.apply(s.trust, "aws.yaml");
+  assert.equal(s3.seen.length, 1);
+});
+
 test("the role in these tests is the one that was applied", () => {
   assert.ok([...sts.sessions.values()].every(({ roleArn }) => roleArn === ROLE));
   assert.equal(sts.region, REGION);

@@ -195,7 +195,7 @@ test("an upstream's 401 is a 502 that is not repeated; the next call has a new t
   assert.equal(pages.seen.length, 5);
 });
 
-test("A-KILL a kill of the person or of the credential stops their calls on every replica, and ends the token", async () => {
+test("A-KILL-01, A-KILL-05 a kill of the person or of the credential stops their calls on every replica, and ends the token", async () => {
   const human = w.human("00u1ab");
   const other = w.human("00u2cd");
   const tokens = await Promise.all([s.token({ human }), s.token({ human: other })]);
@@ -215,6 +215,21 @@ test("A-KILL a kill of the person or of the credential stops their calls on ever
   await until(() => ![...idp.live.keys()].some((token) => s.owners.get(token) === PEOPLE[1]), "the tokens are revoked");
   await restore({ resource: "notion" });
   assert.equal((await s.read(await s.token({ human: other }))).status, 200);
+});
+
+test("A-KILL-05 what flows by a killed credential is cut, on either replica", { timeout: 20_000 }, async () => {
+  const { answer } = pages;
+  pages.answer = (_req, res) => void res.writeHead(200, { "content-type": "text/plain" }).write("one");
+  try {
+    const token = await s.token({ human: w.human("00u2cd") });
+    const flowing = [w.url, second.url].map((url) => assert.rejects(s.read(token, { url })));
+    await until(() => pages.seen.length === 2, "both flow");
+    await kill({ resource: "notion" });
+    await Promise.all(flowing);
+    await restore({ resource: "notion" });
+  } finally {
+    pages.answer = answer;
+  }
 });
 
 test("A-PRX-02, A-PRX-09 a caller's own Authorization is our token only, and what is echoed of the person's is masked", async () => {
