@@ -1,5 +1,5 @@
 import type { Ask, ReplayKey } from "../authz/ask.ts";
-import { AccessDeniedError, InsufficientScopeError } from "../core/oauth/errors.ts";
+import { AccessDeniedError, InsufficientScopeError, TemporarilyUnavailableError } from "../core/oauth/errors.ts";
 import { decide, type Decision } from "../core/grants/decide.ts";
 import type { Allowed } from "../core/grants/decision.ts";
 import type { AccessTokenClaims } from "../core/token/claims.ts";
@@ -53,7 +53,11 @@ export interface Order {
   readonly injected?: InjectedUse | undefined;
 }
 
-/** Whether it may be made, as things are now. @throws {InsufficientScopeError | AccessDeniedError} or what the call's own judge throws */
+/**
+ * Whether it may be made, as things are now.
+ *
+ * @throws {InsufficientScopeError | AccessDeniedError}; for what is injected {TemporarilyUnavailableError}, and what its own judge throws
+ */
 export function judged(deps: BrokerDeps, order: Order): Allowed {
   const { resource, place, provider, settings, holder, injected } = order;
   if (injected !== undefined) return judgedByCall(deps, order, injected);
@@ -77,10 +81,10 @@ export function judged(deps: BrokerDeps, order: Order): Allowed {
   return decision;
 }
 
-/** The call decides; but what was removed or replaced since makes nothing. */
+/** The call decides; but what was made by an entry that is another by now goes nowhere. */
 function judgedByCall(deps: BrokerDeps, { resource }: Order, { judge, policies }: InjectedUse): Allowed {
   if (deps.trust().resourceByName(resource.name) !== resource)
-    throw new AccessDeniedError({ reason: "target_unknown", resource: resource.name });
+    throw new TemporarilyUnavailableError({ reason: "stale_trust", credential: resource.name });
   const { policies: _theirs, ...allowed } = judge();
   return { ...allowed, policies };
 }

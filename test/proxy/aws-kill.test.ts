@@ -63,8 +63,10 @@ test("A-KILL-05 a killed credential resource stops every call that needs it, unt
     assert.equal((await s.getItem(token, { url })).status, 401);
   }
   assert.equal(dynamo.seen.length, 1);
-  const reasons = (await eventsOf(w, "call.forward")).slice(0, 2).map((event) => event["reason"]);
-  assert.deepEqual(reasons, ["killed", "killed"]);
+  // By their task: two replicas have no order within a second that stands still.
+  const txn = String((await eventsOf(w, "call.forward"))[0]?.["txn"]);
+  const calls = (await w.events({ txn })).filter(({ type }) => type === "call.forward");
+  assert.deepEqual(calls.map(({ reason }) => reason).toSorted(), ["killed", "killed", undefined]);
   await restore({ resource: "aws-prod" });
   assert.equal((await s.getItem(await s.token("orders", { workload }))).status, 200);
   const [first, next] = dynamo.seen.map(({ signer }) => signer);
@@ -130,6 +132,18 @@ test("INV-09 a kill that is committed while a call waits for the gate is seen th
     assert.equal(dynamo.seen.length, length);
     if (of === "resource") await restore({ resource: "aws-prod" });
   }
+});
+
+test("what was made by an entry that was changed meanwhile goes nowhere", async () => {
+  const token = await s.token("orders", { workload: w.workload("release-bot") });
+  const changed = s.trust.replace("secret: aws-root", "secret: aws-root\n        tags: { team: data }");
+  // AWS answers after the change.
+  sts.next({ code: "ServiceUnavailable", status: 503, meanwhile: () => w.apply(changed, "aws.yaml") });
+  assert.equal((await s.getItem(token)).status, 503);
+  assert.equal(dynamo.seen.length, 0);
+  assert.equal((await s.getItem(token)).status, 200);
+  assert.equal(sts.sessions.get(dynamo.seen[0]?.signer ?? "")?.tags["team"], "data");
+  await w.apply(s.trust, "aws.yaml");
 });
 
 test("a credential resource that is changed makes a new session, with its next call", async () => {
