@@ -75,6 +75,11 @@ interface Made extends InjectedCredential {
   readonly stream: StreamHandle;
 }
 
+interface Found {
+  readonly found: Made | undefined;
+  readonly account: Account | undefined;
+}
+
 /** What is kept, by place and use. */
 interface Kept {
   find(key: string): Made | undefined;
@@ -103,18 +108,25 @@ export function createInjectedCredentials(deps: BrokerDeps & { readonly streams:
     return await mine;
   }
 
+  /** What there is, and the account behind it as it is now. */
+  async function lookedUp(order: InjectionOrder, maker: CredentialResource, key: string): Promise<Found> {
+    for (;;) {
+      const found = kept.find(key);
+      if (order.use.kind !== "oauth") return { found, account: undefined };
+      const account = await accountFor(deps, order, { maker, since: found?.version ?? 0 });
+      // Somebody made another meanwhile: then it is that one's account that has to be looked at.
+      if (kept.find(key) === found) return { found, account };
+    }
+  }
+
   return {
     async obtain(order) {
       const { use, holder, into } = order;
       const maker = makerOf(deps, use);
       const key = [into, use.resource, use.policy ?? "", holder.node, holder.agent.name].join(" ");
-      const found = kept.find(key);
-      const isPersonal = use.kind === "oauth";
-      const account = isPersonal ? await accountFor(deps, order, { maker, since: found?.version ?? 0 }) : undefined;
-      if (found !== undefined && kept.find(key) === found) {
-        if (found.maker === maker && account?.isNew !== true && found.stream.mayFlow()) return found;
-        if (found.stream.cut === undefined) kept.end(key, found);
-      }
+      const { found, account } = await lookedUp(order, maker, key);
+      if (found?.maker === maker && account?.isNew !== true && found.stream.mayFlow()) return found;
+      if (found !== undefined && found.stream.cut === undefined) kept.end(key, found);
       const version = account?.version ?? 0;
       try {
         return await made(key, () => make({ ...deps, kept }, order, { maker, version, key }));

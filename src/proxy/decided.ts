@@ -148,14 +148,17 @@ async function inspected(
 
 async function throughGate(deps: ProxyDeps, order: ProxiedCall, place: Place): Promise<DecidedCall> {
   const { holder, resource } = order;
-  let keys = [...holder.kill.keys, deathKeys.resource(resource.name)];
-  let epochs = [...holder.kill.epochs, null];
+  const own = {
+    keys: [...holder.kill.keys, deathKeys.resource(resource.name)],
+    epochs: [...holder.kill.epochs, null],
+  };
+  let kill = own;
   let credential: InjectedCredential | undefined;
   let lookedUp: DecidedCall["lookedUp"] = new Map();
   const prepare = (found: Approved | undefined): { ask: Ask; value: Judged & { approved?: Approved | undefined } } => {
     const judged = judge(deps, order, place);
     const approved = approvalFor(deps, order, { ...judged, place, found });
-    const ask = askOf(deps, order, { place, judged, kill: { keys, epochs }, lease: credential?.lease });
+    const ask = askOf(deps, order, { place, judged, kill, lease: credential?.lease });
     return { ask: byApproval(ask, approved), value: { ...judged, approved } };
   };
   const tell = (reason: Reason, facts: Readonly<Record<string, EventValue>>): Promise<string> =>
@@ -163,18 +166,15 @@ async function throughGate(deps: ProxyDeps, order: ProxiedCall, place: Place): P
   const obtain = async (use: CredentialUse, found: Approved | undefined): Promise<void> => {
     // For what is refused, or waits for somebody, nothing is made.
     const { action } = prepare(found).value;
-    credential ??= await credentialFor(deps, order, {
-      use,
-      action,
-      tell,
-      judge: () => judge(deps, order, place).allowed,
-    });
-    keys = [...keys, ...credential.kill.keys];
-    epochs = [...epochs, ...credential.kill.epochs];
+    const judgeCall = (): Allowed => judge(deps, order, place).allowed;
+    credential = await credentialFor(deps, order, { use, action, tell, judge: judgeCall });
+    const { keys, epochs } = credential.kill;
+    kill = { keys: [...own.keys, ...keys], epochs: [...own.epochs, ...epochs] };
   };
   const result = await throughApproval(deps, order, {
     authorize: async (found) => {
-      if (order.credential !== undefined && credential === undefined) await obtain(order.credential, found);
+      // Each time: it may have waited for somebody since.
+      if (order.credential !== undefined) await obtain(order.credential, found);
       // While the gate works, so that the call need not wait for it afterwards.
       lookedUp = new Map(order.secrets.map((name) => [name, deps.secrets.look(name)]));
       return await deps.authorizer.authorize(() => prepare(found));
@@ -193,7 +193,7 @@ async function throughGate(deps: ProxyDeps, order: ProxiedCall, place: Place): P
     lookedUp,
     credential,
     epoch,
-    keys,
+    keys: kill.keys,
     eventId: permit.eventId,
     order,
     path: place.node.path,
