@@ -1,11 +1,11 @@
-import { InvalidTargetError, TemporarilyUnavailableError } from "../core/oauth/errors.ts";
+import { AccessDeniedError, InvalidTargetError, TemporarilyUnavailableError } from "../core/oauth/errors.ts";
 import type { SecretView } from "../api/secrets.ts";
 import type { BrokerDeps } from "../broker/deps.ts";
 import { leaseAbandoned } from "../broker/leases.ts";
 import { vendThroughRotation } from "../broker/vend-through-rotation.ts";
 import { rotateSecret } from "../broker/rotation.ts";
 import { deathKeys, killKey } from "../core/kill/keys.ts";
-import type { Caller, Rooms } from "../http/rooms.ts";
+import type { Call, Caller, Rooms } from "../http/rooms.ts";
 import type { StsDeps } from "../sts/deps.ts";
 import { tokenHolder } from "../sts/agent-identity.ts";
 import type { LiveTokens } from "../sts/live-tokens.ts";
@@ -26,7 +26,9 @@ export function secretRooms(broker: BrokerDeps): Rooms["secrets"] {
       const facts = await secrets.describe(name);
       return facts && viewOf(facts);
     },
-    async put({ name, value, owner }, { caller, request }) {
+    async put({ name, value, owner }, call) {
+      const { caller, request } = call;
+      await checkMayChange(broker, name, call, "secret.set");
       const bytes = SecretBytes.fromText(value);
       try {
         const by = actorOf(caller);
@@ -39,21 +41,49 @@ export function secretRooms(broker: BrokerDeps): Rooms["secrets"] {
         bytes.wipe();
       }
     },
-    async rotate(name, { caller, request }) {
+    async rotate(name, call) {
+      const { caller, request } = call;
+      await checkMayChange(broker, name, call, "secret.rotate");
       const by = actorOf(caller);
       const asker = { by, requestId: request.requestId, killKeys: killKeysOf(broker, caller) };
       const { facts, resource } = await rotateSecret(broker, name, asker);
       return { secret: viewOf(facts), resource };
     },
-    remove: (name, { caller, request }) =>
-      secrets.remove(
+    async remove(name, call) {
+      const { caller, request } = call;
+      await checkMayChange(broker, name, call, "secret.remove");
+      return await secrets.remove(
         name,
         recorder.draft(
           { type: "secret.remove", agent: actorOf(caller), requestId: request.requestId, facts: { secret: name } },
           "granted",
         ),
-      ),
+      );
+    },
   };
+}
+
+/**
+ * Whoever knows by what a channel signs speaks for operators, so only the operator key changes that.
+ *
+ * @throws {AccessDeniedError} `client_not_allowed`, recorded
+ */
+async function checkMayChange(
+  { trust, recorder }: BrokerDeps,
+  name: string,
+  { caller, request }: Call,
+  type: "secret.set" | "secret.rotate" | "secret.remove",
+): Promise<void> {
+  if (caller.kind === "operator") return;
+  if (
+    !trust()
+      .channels()
+      .some(({ signingSecret }) => signingSecret === name)
+  )
+    return;
+  const draft = { type, agent: actorOf(caller), requestId: request.requestId, facts: { secret: name } };
+  await recorder.refused(draft, "client_not_allowed");
+  throw new AccessDeniedError({ reason: "client_not_allowed" });
 }
 
 /** What kills an agent that asks; no kill covers who runs Ephor (CONTRACT §6). */

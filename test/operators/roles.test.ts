@@ -167,3 +167,26 @@ test("a human who is no operator may ask nothing but for approvals of their own"
   assert.deepEqual([list.status, list.body["items"]], [200, []]);
   assert.equal((await human.send("POST", "/v1/kill", { all: true, reason: "x" })).status, 403);
 });
+
+test("a person with the role secrets changes no secret by which a channel signs, for whoever knows it speaks for operators", async () => {
+  await put("dana", ["secrets"]);
+  const dana = await signedIn(w, "dana");
+  const set = (name: string): Promise<Answer> => dana.send("PUT", `/v1/secrets/${name}`, { value: "known-to-dana" });
+  assert.ok((await set("slack-signing")).status < 300, "no channel signs by it yet");
+  await w.operator("PUT", "/v1/secrets/slack-signing", { value: "known-to-nobody" });
+  const CHANNEL = { slack: { channel: "C0123ABCD", token: "slack-token", signing_secret: "slack-signing" } };
+  assert.equal((await w.operator("PUT", "/v1/channels/desk", CHANNEL)).status, 201);
+  const tries: [string, () => Promise<Answer>][] = [
+    ["secret.set", () => set("slack-signing")],
+    ["secret.rotate", () => dana.send("POST", "/v1/secrets/slack-signing/rotate", {})],
+    ["secret.remove", () => dana.send("DELETE", "/v1/secrets/slack-signing")],
+  ];
+  for (const [type, order] of tries) {
+    const answer = await order();
+    assert.equal(codeOf(answer), "403 access_denied", `${type} ${answer.text}`);
+    const [event] = await w.events({ type, decision: "refused" });
+    assert.deepEqual([event?.["agent"], event?.["reason"]], ["operator:dana", "client_not_allowed"]);
+  }
+  assert.ok((await set("another")).status < 300);
+  assert.ok((await w.operator("PUT", "/v1/secrets/slack-signing", { value: "new" })).status < 300);
+});
