@@ -3,7 +3,7 @@ export const STYLE = `
 :root { color-scheme: light dark;
   --ink: light-dark(#16202b, #e6eaee); --soft: light-dark(#53606d, #9eabb8); --paper: light-dark(#fbfcfd, #12161b);
   --raised: light-dark(#ffffff, #1a2027); --line: light-dark(#d5dce3, #323b45); --link: light-dark(#0b5cad, #7fbcff);
-  --theirs: light-dark(#fff8e6, #262114); --theirs-line: light-dark(#d9a21b, #a97f1c);
+  --theirs: light-dark(#fff8e6, #262114); --string: light-dark(#fdeec2, #383016); --theirs-line: light-dark(#d9a21b, #a97f1c);
   --good: light-dark(#0f6b3a, #63d297); --bad: light-dark(#b0261c, #ff948a); --wait: light-dark(#8a5a00, #f0b849);
   --mark: light-dark(#ffd9d4, #5c1f19); --mark-ink: light-dark(#7d120a, #ffc9c3); }
 * { box-sizing: border-box; }
@@ -24,7 +24,9 @@ a { color: var(--link); } p { margin: .5rem 0; } .soft { color: var(--soft); } .
 code, pre, .id { font: .9em/1.55 ui-monospace, "SF Mono", Menlo, Consolas, monospace; } code, .id { overflow-wrap: anywhere; }
 dl { display: grid; grid-template-columns: minmax(8rem, max-content) 1fr; gap: .35rem 1.25rem; margin: .5rem 0; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
-@media (max-width: 36rem) { dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .6rem; } header .who { margin-left: 0; } }
+@media (max-width: 36rem) { dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: .6rem; } header .who { margin-left: 0; }
+  .changes thead { position: absolute; left: -99rem; } .changes tr, .changes td { display: block; } .changes tr { margin-bottom: 1rem; }
+  .changes td::before { content: attr(data-what) ": "; color: var(--soft); font-size: .875rem; } }
 .state { display: inline-block; font-weight: 650; border: 1px solid currentColor; border-radius: 99px; padding: .05rem .7rem; font-size: .875rem; }
 .pending { color: var(--wait); } .approved, .used { color: var(--good); } .denied, .void, .expired { color: var(--soft); } .denied { color: var(--bad); }
 ul.cards { list-style: none; margin: 0; padding: 0; display: grid; gap: .75rem; }
@@ -34,6 +36,8 @@ ul.cards a { font-weight: 600; overflow-wrap: anywhere; }
   contain: paint; overflow: clip; }
 .theirs > .label { font-size: .875rem; font-weight: 650; margin: 0 0 .4rem; } .theirs h3 { font-size: 1rem; margin: 1rem 0 .25rem; }
 pre.json { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere; direction: ltr; line-height: 1.6; }
+/* Where a string begins and ends is seen also where it wraps or is full of blanks. */
+pre.json bdi.foreign { background: var(--string); border-radius: 3px; -webkit-box-decoration-break: clone; box-decoration-break: clone; }
 bdi.foreign { unicode-bidi: isolate; white-space: pre-wrap; overflow-wrap: anywhere; }
 mark { background: var(--mark); color: var(--mark-ink); border-radius: 3px; padding: 0 .15em; font-weight: 650; }
 mark.lookalike::after { content: " (" attr(title) ")"; font-size: .85em; font-weight: 400; }

@@ -90,7 +90,7 @@ test("an operator signs in at the issuer, comes to the page wanted, and decides 
   assert.match(back.text, new RegExp(`url=${page}"`));
   for (const line of back.headers["set-cookie"] ?? []) assert.match(line, /HttpOnly; SameSite=(?:Strict|Lax)/);
   const start = await b.get("/console");
-  assert.match(start.text, /You are <bdi class="foreign">dana<\/bdi>/);
+  assert.match(start.text, /signed in as\s+<bdi class="foreign">dana<\/bdi>/);
   await b.get(page);
   assert.equal((await b.post(page, { decision: "approve", reason: "known customer" })).status, 303);
   assert.match((await b.get(page)).text, /operator:dana/);

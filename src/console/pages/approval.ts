@@ -139,9 +139,9 @@ function compared({ approval, changes, isCut }: Earlier, { at }: Around): Markup
           ${changes.map(
             (change) =>
               html`<tr>
-                <td>${foreign(change.where)}</td>
-                <td>${side(change, "before")}</td>
-                <td>${side(change, "now")}</td>
+                <td data-what="Where">${foreign(change.where)}</td>
+                <td data-what="Then">${side(change, "before")}</td>
+                <td data-what="Now">${side(change, "now")}</td>
               </tr>`,
           )}
         </tbody>

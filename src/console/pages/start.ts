@@ -22,7 +22,9 @@ export const startPages: readonly Page[] = [
         title:
           count === 0 ? "Nothing waits for you" : `${waiting.next === undefined ? count : `${count} or more`} waiting`,
         main: html`<p>
-            You are ${foreign(nameOf(viewer as Viewer))}. <a href="${at("/console/you")}">What you may do</a>
+            You are signed in ${(viewer as Viewer).kind === "key" ? "with the" : "as"}
+            ${foreign(nameOf(viewer as Viewer))}.
+            <a href="${at("/console/you")}">What you may do</a>
           </p>
           ${listed(waiting.items.slice(0, SHOWN), { at, nowMs: request.receivedAtMs })}
           ${more && html`<p><a href="${at("/console/approvals")}">All that wait</a></p>`}
