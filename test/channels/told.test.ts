@@ -147,6 +147,8 @@ test("a channel that is down holds up neither the call nor other channels, says 
   assert.equal((await decide(s, approval.id)).status, 200);
   assert.equal((await post({ n: 6 })).status, 200, "nobody waits for a channel");
 
+  // A later id, so that what is over comes before it.
+  w.clock.advance(1);
   const next = await waits({ n: 7 });
   for (const _ of [1, 2, 3]) {
     w.clock.advance(61);
