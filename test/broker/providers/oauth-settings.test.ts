@@ -89,6 +89,8 @@ test("the secret of a user has a name that a shell can compute, and that shows n
 
 test("the settings of the example are such settings", () => {
   const text = readFileSync(new URL("../../../examples/oauth-upstream/trust.yaml", import.meta.url), "utf8");
-  const { resources } = parse(text) as { resources: Record<string, { credential: { oauth: object } }> };
-  for (const { credential } of Object.values(resources)) provider.settings.parse(credential.oauth);
+  const { resources } = parse(text) as { resources: Record<string, { credential?: { oauth: object } }> };
+  const vended = Object.values(resources).flatMap(({ credential }) => credential ?? []);
+  assert.equal(vended.length, 4);
+  for (const { oauth } of vended) provider.settings.parse(oauth);
 });
