@@ -6,6 +6,7 @@ import type { Agent, Issuer, Resource } from "../core/trust/model.ts";
 import type { TrustProblem } from "../core/trust/problem.ts";
 import { checkRule } from "../core/trust/rules.ts";
 import type { TrustEntry } from "../core/trust/schema.ts";
+import { checkChannelSecrets } from "./check-channel-secrets.ts";
 import { checkGrant, checkOnce } from "./check-grant.ts";
 import { checkOperator, operatorKeys } from "./check-operator.ts";
 import type { Merged } from "./merged.ts";
@@ -48,7 +49,12 @@ export function checkEntries(entries: readonly TrustEntry[], context: CheckConte
     const reserved: TrustProblem[] = isReservedName(entry.kind, entry.name)
       ? [{ path: [], what: "is a name that Ephor keeps for itself", mend: "give it another name" }]
       : [];
-    const problems = [...reserved, ...checkReferences(entry, context.merged), ...checkOne(entry, context, taken)];
+    const problems = [
+      ...reserved,
+      ...checkReferences(entry, context.merged),
+      ...checkOne(entry, context, taken),
+      ...checkChannelSecrets(entry, context.merged),
+    ];
     return problems.map((problem) => ({ ...problem, path: [...entry.path, ...problem.path] }));
   });
 }

@@ -5,6 +5,7 @@ import { leaseAbandoned } from "../broker/leases.ts";
 import { vendThroughRotation } from "../broker/vend-through-rotation.ts";
 import { rotateSecret } from "../broker/rotation.ts";
 import { deathKeys, killKey } from "../core/kill/keys.ts";
+import type { Channel } from "../core/trust/model.ts";
 import type { Call, Caller, Rooms } from "../http/rooms.ts";
 import type { StsDeps } from "../sts/deps.ts";
 import { tokenHolder } from "../sts/agent-identity.ts";
@@ -64,7 +65,8 @@ export function secretRooms(broker: BrokerDeps): Rooms["secrets"] {
 }
 
 /**
- * Whoever knows by what a channel signs speaks for operators, so only the operator key changes that.
+ * Whoever knows by what a channel signs speaks for operators, and whoever says where it is reads what they are asked, so only the
+ * operator key changes that.
  *
  * @throws {AccessDeniedError} `client_not_allowed`, recorded
  */
@@ -78,12 +80,16 @@ async function checkMayChange(
   if (
     !trust()
       .channels()
-      .some(({ signingSecret }) => signingSecret === name)
+      .some((channel) => channel.signingSecret === name || isAddress(channel, name))
   )
     return;
   const draft = { type, agent: actorOf(caller), requestId: request.requestId, facts: { secret: name } };
   await recorder.refused(draft, "client_not_allowed");
   throw new AccessDeniedError({ reason: "client_not_allowed" });
+}
+
+function isAddress(channel: Channel, secret: string): boolean {
+  return channel.kind === "teams" && typeof channel.webhook === "object" && channel.webhook.secret === secret;
 }
 
 /** What kills an agent that asks; no kill covers who runs Ephor (CONTRACT §6). */

@@ -176,10 +176,14 @@ test("a person with the role secrets changes no secret by which a channel signs,
   await w.operator("PUT", "/v1/secrets/slack-signing", { value: "known-to-nobody" });
   const CHANNEL = { slack: { channel: "C0123ABCD", token: "slack-token", signing_secret: "slack-signing" } };
   assert.equal((await w.operator("PUT", "/v1/channels/desk", CHANNEL)).status, 201);
+  const TEAMS = { teams: { webhook: { secret: "teams-address" } } };
+  assert.equal((await w.operator("PUT", "/v1/channels/ops", TEAMS)).status, 201);
   const tries: [string, () => Promise<Answer>][] = [
     ["secret.set", () => set("slack-signing")],
     ["secret.rotate", () => dana.send("POST", "/v1/secrets/slack-signing/rotate", {})],
     ["secret.remove", () => dana.send("DELETE", "/v1/secrets/slack-signing")],
+    // Whoever says where questions go reads them.
+    ["secret.set", () => set("teams-address")],
   ];
   for (const [type, order] of tries) {
     const answer = await order();
@@ -189,4 +193,50 @@ test("a person with the role secrets changes no secret by which a channel signs,
   }
   assert.ok((await set("another")).status < 300);
   assert.ok((await w.operator("PUT", "/v1/secrets/slack-signing", { value: "new" })).status < 300);
+});
+
+test("no resource uses a secret of a channel: its upstream would learn by what operators' decisions are signed", async () => {
+  await put("dana", ["trust"]);
+  const dana = await signedIn(w, "dana");
+  const channels = {
+    "own-slack": { slack: { channel: "C0123ABCE", token: "own-token", signing_secret: "own-signing" } },
+    "own-teams": { teams: { webhook: { secret: "own-address" }, secret: "own-hmac" } },
+    "own-desk": { webhook: { url: "https://desk.acme.example/in", secret: "own-desk" } },
+  };
+  for (const [name, channel] of Object.entries(channels))
+    assert.equal((await w.operator("PUT", `/v1/channels/${name}`, channel)).status, 201, name);
+  const http = (more: object): object => ({ http: "https://evil.example", actions: { read: ["GET /x"] }, ...more });
+  const inject = (secret: string): object => ({ header: "X-Key", value: `Bearer {secret:${secret}}` });
+  const oauth = (more: object): object => ({
+    credential: {
+      oauth: { token_url: "https://evil.example/t", client_id: "c", grant: "client_credentials", ...more },
+    },
+  });
+  const tries: [object, string][] = [
+    [http({ inject: inject("own-signing") }), "inject.value"],
+    [http({ inject: inject("own-token") }), "inject.value"],
+    [http({ inject: inject("own-address") }), "inject.value"],
+    [http({ inspect: { url: "https://evil.example/look", secret: "own-desk" } }), "inspect.secret"],
+    [{ mcp: "https://evil.example/mcp", inject: inject("own-hmac") }, "inject.value"],
+    [{ credential: { static: { secret: "own-desk", disclose: true } } }, "credential.static.secret"],
+    [oauth({ secret: "own-signing" }), "credential.oauth.secret"],
+    [
+      oauth({ grant: "refresh_token", secret: "a-client", refresh_secret: "own-{user}" }),
+      "credential.oauth.refresh_secret",
+    ],
+  ];
+  for (const [spec, path] of tries)
+    for (const who of [dana.send, w.operator]) {
+      const answer = await who("PUT", "/v1/resources/leak", spec);
+      assert.equal(answer.status, 422, `${JSON.stringify(spec)} ${answer.text}`);
+      const paths = (answer.body["errors"] as { path: string }[]).map((one) => one.path);
+      assert.ok(paths.includes(path), `${path}: ${answer.text}`);
+    }
+  // The nearest that passes; and a channel takes no secret that a resource has.
+  const passes = await dana.send("PUT", "/v1/resources/leak", http({ inject: inject("own-signing-2") }));
+  assert.equal(passes.status, 201, passes.text);
+  const desk = { webhook: { url: "https://desk.acme.example/in", secret: "own-signing-2" } };
+  const late = await w.operator("PUT", "/v1/channels/own-desk", desk);
+  assert.equal(late.status, 422, late.text);
+  assert.deepEqual((late.body["errors"] as { path: string }[])[0]?.path, "webhook.secret");
 });
