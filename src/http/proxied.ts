@@ -131,10 +131,18 @@ function requestOf(
     flow: (maxBytes) => flowOf(req, maxBytes),
     length: req.headers["content-length"] === undefined ? undefined : Number(req.headers["content-length"]),
     whenOver,
-    whenGone(call) {
-      if (res.destroyed) call();
-      else res.once("close", () => res.writableFinished || call());
-    },
+    whenGone: lazyGone(res),
+  };
+}
+
+/** One listener, however many of a request's calls want to know. */
+function lazyGone(res: ServerResponse): ProxiedRequest["whenGone"] {
+  let calls: (() => void)[] | undefined;
+  return (call) => {
+    if (res.destroyed) return call();
+    if (calls !== undefined) return void calls.push(call);
+    calls = [call];
+    res.once("close", () => res.writableFinished || calls?.splice(0).forEach((one) => one()));
   };
 }
 
