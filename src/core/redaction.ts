@@ -6,6 +6,23 @@ const MAX_STRINGS = 4;
 /** Deeper than any message that the proxy takes; what is deeper is taken out whole. */
 const MAX_DEPTH = 512;
 
+/**
+ * Whether a JSON value nests deeper than that. `JSON.parse` reads any depth; whatever walks it by calling itself, as
+ * `JSON.stringify` does, ends somewhere.
+ */
+export function nestsDeeperThan(value: unknown, depth: number = MAX_DEPTH): boolean {
+  let level = [value].filter(isNest);
+  for (let at = 1; level.length > 0; at++) {
+    if (at > depth) return true;
+    level = level.flatMap((one) => Object.values(one).filter(isNest));
+  }
+  return false;
+}
+
+function isNest(value: unknown): value is object {
+  return typeof value === "object" && value !== null;
+}
+
 /** A path of a document: names, `*` for one step, `**` for any number of them, also none. */
 export type RedactPath = readonly string[];
 
@@ -32,7 +49,7 @@ export function readRedactPath(text: string): RedactPath | undefined {
 /**
  * A JSON value without what the paths name: each such value, whatever it is, becomes {@link REDACTED}. A string that begins as
  * JSON does is read as JSON, so that a member is found also where somebody sent an object as text; one that begins so, cannot
- * be read and has the name in it is taken out whole. Other text is not looked into.
+ * be read, or nests too deep, and has the name in it is taken out whole. Other text is not looked into.
  *
  * @returns the value, a copy where anything was taken out, and how many times that was
  */
@@ -69,7 +86,8 @@ export function redact(
     } catch {
       inner = undefined;
     }
-    if (inner === undefined) return mayHold(text, standings) ? hidden() : text;
+    if (inner === undefined || nestsDeeperThan(inner, MAX_DEPTH - at.depth))
+      return mayHold(text, standings) ? hidden() : text;
     const before = count;
     const made = walk(inner, standings, { depth: at.depth + 1, strings: at.strings + 1 });
     return count === before ? text : JSON.stringify(made);

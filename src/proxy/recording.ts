@@ -6,7 +6,7 @@ import { createHmac } from "node:crypto";
 import type { EventValue } from "../audit/event.ts";
 import type { Keeping, KeptRow } from "../audit/keeping.ts";
 import { InvalidRequestError } from "../core/oauth/errors.ts";
-import { redact } from "../core/redaction.ts";
+import { nestsDeeperThan, redact } from "../core/redaction.ts";
 import { recordRuleOf, type RecordRule } from "../core/trust/record-schema.ts";
 import { randomToken } from "../system/random.ts";
 import type { Envelope } from "../vault/envelope.ts";
@@ -183,9 +183,11 @@ function read({ type, chunks, held, bytes }: Flowing, { redact: paths }: RecordR
   const text = new TextDecoder().decode(Buffer.concat(chunks), { stream: !isWhole });
   if (isWhole && JSON_TYPE.test(type)) {
     try {
-      return { value: JSON.parse(text) as unknown };
+      const value = JSON.parse(text) as unknown;
+      // What nobody could write again must not keep its call from being recorded: as text, then.
+      if (!nestsDeeperThan(value)) return { value };
     } catch {
-      // It says that it is JSON, and is not: as text, then.
+      // It says that it is JSON, and is not: likewise.
     }
   }
   const isText = JSON_TYPE.test(type) || TEXT_TYPE.test(type);

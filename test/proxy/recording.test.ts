@@ -429,3 +429,36 @@ test("a recording goes when its time is over: at once for readers, then from the
   assert.equal(await count(), 0);
   assert.equal(await isVerified(), true);
 });
+
+test("INV-29 what nests deeper than anybody could write again keeps no call from being recorded", async () => {
+  const deep = (times: number): string => `${"[".repeat(times)}${"]".repeat(times)}`;
+  for (const [resource, text] of [
+    ["notes", `{"list":${deep(25_000)}}`],
+    ["crm", `{"list":${deep(25_000)}}`],
+  ] as const) {
+    other.answer = crm.answer = (_req, res) => res.writeHead(200, { "content-type": "application/json" }).end(text);
+    const answer = await post({ a: 1 }, { resource });
+    assert.deepEqual([answer.status, answer.text, answer.whole], [200, text, true], resource);
+    const outcome = await outcomeOf(await last("call.forward", "granted"));
+    assert.equal(outcome.body["outcome"], "done");
+    const { answer: kept } = (await textOf(outcome)) as { answer: unknown };
+    // Where something is to be taken out of it, what cannot be looked through is not kept.
+    const unkept = { unkept: "not to be redacted", type: "application/json", bytes: text.length };
+    assert.deepEqual(kept, resource === "notes" ? text : unkept);
+  }
+  const hidden = JSON.stringify({ ssn: "078-05-1120" }).slice(0, -1);
+  for (const more of [{}, { forbidden: "fruit" }]) {
+    other.answer = crm.answer = plain;
+    const answer = await post({
+      ...more,
+      text: `${hidden},"list":${deep(20_000)}}`,
+      plain: `{"list":${deep(20_000)}}`,
+    });
+    assert.equal(answer.status, "forbidden" in more ? 403 : 200, answer.text);
+    const { arguments: args } = (await textOf(await last("call.forward"))) as {
+      arguments: { body: Record<string, string> };
+    };
+    assert.equal(args.body["text"], "[redacted]");
+    assert.equal(args.body["plain"], `{"list":${deep(20_000)}}`);
+  }
+});
