@@ -19,7 +19,7 @@ import { flying, relayed, relayedBody, takeOff, type Flight } from "./relay.ts";
 import { malformed, readRequestBody, type RequestBody } from "./request-body.ts";
 import type { ChangedCall } from "./sent-call.ts";
 import { traceOf } from "./trace.ts";
-import { httpUpstreamOf, type HttpResource, type HttpUpstream } from "./upstream.ts";
+import { httpUpstreamOf, type HttpUpstream } from "./upstream.ts";
 
 const METHODS = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]);
 
@@ -76,7 +76,6 @@ export async function httpCall(deps: ProxyDeps, request: ProxiedRequest): Promis
     const { credential } = decision;
     const { aws, origin } = upstream;
     const order = {
-      pool: poolOf(resource, call),
       origin,
       path: target,
       method: request.method,
@@ -186,11 +185,6 @@ function targetOf(upstream: HttpUpstream, { path, query }: Pick<ProxiedRequest, 
   return query === undefined ? target : `${target}?${query}`;
 }
 
-/** Sockets belong to one agent's use of one resource, and to the credential that was put in. */
-function poolOf(resource: HttpResource, call: ProxiedCall): string {
-  return `${resource.name} ${call.holder.agent.name}`;
-}
-
 /** @throws {BadGatewayError} for a body that we could not look through; {DeniedError} for one that an inspection refused */
 async function answered(flight: Flight, answer: UpstreamAnswer, method: string): Promise<ProxiedAnswer> {
   const { rawHeaders, body } = answer;
@@ -206,7 +200,8 @@ async function answered(flight: Flight, answer: UpstreamAnswer, method: string):
   const chunks = relayed(flight, body);
   const isBare = method === "HEAD" || answer.status === 204 || answer.status === 304;
   const { judge } = flight;
-  const judged = judge && !isBare ? await inspectedBody(flight, judge, { chunks, type }) : undefined;
+  const isPart = answer.status === 206;
+  const judged = judge && !isBare ? await inspectedBody(flight, judge, { chunks, type, isPart }) : undefined;
   const flowing = judged?.body ?? chunks;
   return {
     status: answer.status === 401 || answer.status === 407 ? 502 : answer.status,

@@ -27,8 +27,14 @@ interface InspectedBody {
 export async function inspectedBody(
   flight: Flight,
   judge: AnswerInspection,
-  { chunks, type = "" }: { chunks: AsyncGenerator<Uint8Array>; type: string | undefined },
+  answer: { chunks: AsyncGenerator<Uint8Array>; type: string | undefined; isPart: boolean },
 ): Promise<InspectedBody> {
+  const { chunks, type = "", isPart } = answer;
+  if (isPart) {
+    // Pieces that somebody asks for one by one are judged by nobody as what they make together.
+    if (!judge.unjudged("partial")) return await refused(flight, judge, chunks);
+    return { body: chunks, isAsItCame: true };
+  }
   const media = type.split(";", 1)[0]?.trim().toLowerCase() ?? "";
   if (media === "text/event-stream") return { body: judgedEvents(flight, judge, chunks), isAsItCame: false };
   const isText = JSON_TYPE.test(media) || TEXT_TYPE.test(media);

@@ -23,6 +23,9 @@ import { createMasking, spellingsOf, type Masking } from "./masking.ts";
 import { answerTap, type AnswerTap } from "./recording.ts";
 import type { Rendering } from "./upstream.ts";
 
+/** Where a flight goes, and with what; whose sockets it takes is its own to know. */
+type FlightOrder = Omit<UpstreamOrder, "signal" | "pool">;
+
 /** A call that is on its way: what may flow back, and where its end is recorded. */
 export interface Flight {
   readonly stream: StreamHandle;
@@ -34,7 +37,7 @@ export interface Flight {
   /** Fires when the call is cut, or its caller is gone. */
   readonly signal: CutSignal;
   /** Sends it over HTTP, once. @param signed headers that are made right then @throws {BadGatewayError | CutError} */
-  send(order: Omit<UpstreamOrder, "signal">, signed?: () => Promise<UpstreamOrder["headers"]>): Promise<UpstreamAnswer>;
+  send(order: FlightOrder, signed?: () => Promise<UpstreamOrder["headers"]>): Promise<UpstreamAnswer>;
   /** Lets it leave in another way, once. @throws {BadGatewayError | CutError} */
   leave(by: (signal: CutSignal) => Promise<UpstreamAnswer>): Promise<UpstreamAnswer>;
   /** The end; only the first counts. */
@@ -202,9 +205,14 @@ function flightOf(deps: ProxyDeps, at: Aloft): Flight {
     send: (order, signed) =>
       leave(async () => {
         const headers = signed === undefined ? order.headers : { ...order.headers, ...(await signed()) };
-        return await sent(deps, call, { ...order, headers, signal: cutting });
+        return await sent(deps, call, { ...order, pool: poolOf(call, decided), headers, signal: cutting });
       }),
   };
+}
+
+/** Sockets belong to one agent's use of one resource, and to the credential that was made for it: no two people share one (INV-19). */
+function poolOf({ resource, holder }: ProxiedCall, { credential }: DecidedCall): string {
+  return [resource.name, holder.agent.name, ...(credential === undefined ? [] : [credential.lease])].join(" ");
 }
 
 /** What became of a call that brought no answer, and what its caller is told. */

@@ -325,6 +325,33 @@ test("an answer is held until it was judged: it goes on byte for byte, redacted,
   assert.equal((await get("loose")).text, body);
 });
 
+test("an answer that is asked for piece by piece is judged by nobody, and so is none", async () => {
+  const text = "078-05-1120";
+  other.answer = (req, res) => {
+    const [, from, to] = /^bytes=(\d+)-(\d+)$/.exec(req.headers.range ?? "") ?? [];
+    if (from === undefined) return void res.writeHead(200, { "content-type": "text/plain" }).end(text);
+    const range = `bytes ${from}-${to}/${text.length}`;
+    res.writeHead(206, { "content-type": "text/plain", "content-range": range });
+    res.end(text.slice(Number(from), Number(to) + 1));
+  };
+  inspector.verdict = ({ body }) => ({ verdict: /\d{3}-\d{2}-\d{4}/.test(String(body)) ? "refuse" : "allow" });
+  const piece = async (resource: string, range: string): Promise<Raw> =>
+    await send("GET", `/http/${resource}/contacts`, {
+      token: await token(`${resource}:read`, { resource: `http/${resource}` }),
+      headers: { range },
+    });
+  assert.equal((await get("answers")).status, 403);
+  for (const range of ["bytes=0-4", "bytes=5-10"]) {
+    const refused = await piece("answers", range);
+    assert.equal(refused.status, 403, refused.text);
+    const outcome = await outcomeOf(await last("call.forward"));
+    assert.equal(outcome.body["outcome"], "inspection_refused");
+    assert.equal((outcome.body["inspected"] as { problem: string }).problem, "partial");
+  }
+  const loose = await piece("loose", "bytes=0-4");
+  assert.deepEqual([loose.status, loose.text], [206, text.slice(0, 5)]);
+});
+
 test("what cannot be judged is refused, or goes on where the resource says so", async () => {
   const answers: [string, string | Buffer][] = [
     ["application/json", JSON.stringify({ a: "x".repeat(2_000) })],

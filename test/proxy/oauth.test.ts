@@ -246,3 +246,27 @@ test("A-PRX-02, A-PRX-09 a caller's own Authorization is our token only, and wha
     pages.answer = answer;
   }
 });
+
+test("INV-19 no two people's calls share a socket, though one agent makes them", async () => {
+  const ports: (number | undefined)[] = [];
+  const { answer } = pages;
+  pages.answer = (req, res, body) => {
+    ports.push(req.socket.remotePort);
+    answer(req, res, body);
+  };
+  try {
+    for (const resource of ["http/notion-api", "mcp/notion-mcp"]) {
+      ports.length = 0;
+      const [mine, yours] = await Promise.all(
+        PEOPLE.map((sub) => s.token({ human: w.human(sub.slice("okta|".length)), resource })),
+      );
+      for (const token of [mine, mine, yours] as string[])
+        assert.equal((await (resource.startsWith("mcp") ? s.tool(token) : s.read(token))).status, 200);
+      const [first, again, others] = ports;
+      assert.equal(again, first, "a credential's own socket is kept");
+      assert.notEqual(others, first, resource);
+    }
+  } finally {
+    pages.answer = answer;
+  }
+});

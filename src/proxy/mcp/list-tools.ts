@@ -209,7 +209,6 @@ async function sent(
     return { flight, answer: await localAnswer(deps.local, local, { flight, decision, injected }) };
   }
   const answer = await flight.send({
-    pool: `${resource.name} ${holder.agent.name}`,
     origin: upstream.origin,
     path: upstream.basePath === "" ? "/" : upstream.basePath,
     method: message === undefined ? method : "POST",

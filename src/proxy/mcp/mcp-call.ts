@@ -206,7 +206,7 @@ async function sent(
   at: { turn: Turn; order: Order; flight: Flight; decision: DecidedCall; injected: string | undefined },
 ): Promise<UpstreamAnswer> {
   const { turn, order, flight, decision, injected } = at;
-  const { upstream, request, resource, owner } = turn;
+  const { upstream, request, owner } = turn;
   const { spoken, session } = order;
   const message = decision.order.sends?.message ?? order.message;
   if ("command" in upstream) {
@@ -215,7 +215,6 @@ async function sent(
     return await localAnswer(deps.local, local, { flight, decision, injected });
   }
   return await flight.send({
-    pool: `${resource.name} ${turn.holder.agent.name}`,
     origin: upstream.origin,
     path: upstream.basePath === "" ? "/" : upstream.basePath,
     method: "POST",

@@ -218,7 +218,7 @@ async function sent(
     readonly body?: string;
   },
 ): Promise<{ flight: Flight; answer: UpstreamAnswer; decision: DecidedCall }> {
-  const { resource, upstream, holder, request } = turn;
+  const { upstream, request } = turn;
   // A local server has no stream of its own, and what it asks is answered before (A-MCP-14).
   if ("command" in upstream) throw noSession();
   const { session, version, call, kept, method, headers, body } = order;
@@ -226,7 +226,6 @@ async function sent(
   const decision = await allowed(deps, call);
   const { flight, injected } = await takeOff(deps, { call, decided: decision, inject, whenGone: request.whenGone });
   const answer = await flight.send({
-    pool: `${resource.name} ${holder.agent.name}`,
     origin: upstream.origin,
     path: upstream.basePath === "" ? "/" : upstream.basePath,
     method,
