@@ -50,9 +50,18 @@ export function guardedConnector(o: {
         socket.destroy();
         return callback(new EgressError("address"), null);
       }
+      socket.on("error", asBrokenOff);
       return callback(null, socket);
     });
   };
+}
+
+/**
+ * undici takes a reset as the end of an answer that says no length, and half of it as whole: by this name a reset is an error to
+ * it there too. Whoever hangs the connector's socket up hears of it first.
+ */
+function asBrokenOff(error: NodeJS.ErrnoException): void {
+  if (error.code === "ECONNRESET") error.code = "EPHOR_RESET";
 }
 
 /** What was refused by us stays what it is; everything else is said to have failed before a byte of a request left. */

@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { request, type IncomingMessage } from "node:http";
 import { connect, createServer, type Socket } from "node:net";
 import type { AddressInfo } from "node:net";
 import { after, beforeEach, test } from "node:test";
-import { plain, stage, until } from "./stage.ts";
+import { plain, soon, stage, until } from "./stage.ts";
 
 /** What an upstream writes after each request's head, byte for byte. */
 let reply: (socket: Socket, head: string) => void = () => {};
@@ -113,6 +114,40 @@ test("A-PRX-13 an upstream's answer that could split ours is 502 or cleaned", as
   assert.equal(cleaned.text, "ok");
   assert.equal(cleaned.headers["x-foo"], undefined);
   assert.equal(cleaned.headers["x-kept"], "1");
+});
+
+test("an answer that its upstream breaks off is cut for its caller too, whether it said its length or not", async () => {
+  const access = await token("raw:read", { resource: "http/raw" });
+  const half = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: text/plain\r\n";
+  const answers = {
+    "no length": `${half}\r\nhalf`,
+    "HTTP/1.0": "HTTP/1.0 200 OK\r\n\r\nhalf",
+    length: `${half}Content-Length: 10\r\n\r\nhalf`,
+    chunked: `${half}Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n`,
+    kept: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+  };
+  for (const [label, text] of Object.entries(answers)) {
+    let upstream: Socket | undefined;
+    reply = (socket) => {
+      upstream = socket;
+      socket.write(text);
+    };
+    const { port } = new URL(w.url);
+    const req = request({ port, path: "/http/raw/x", agent: false, headers: { authorization: `Bearer ${access}` } });
+    req.end();
+    const [answer] = (await soon(once(req, "response"), label)) as [IncomingMessage];
+    const ended = new Promise<boolean>((resolve) => {
+      answer.on("end", () => resolve(answer.complete));
+      answer.on("error", () => resolve(false));
+    });
+    await soon(once(answer, "data"), label);
+    upstream?.resetAndDestroy();
+    assert.equal(await soon(ended, label), false, label);
+  }
+  // Who says no length and ends as one should is whole.
+  reply = (socket) => socket.end(`${half}\r\nwhole`);
+  const whole = await send("GET", "/http/raw/x", { token: access });
+  assert.deepEqual([whole.text, whole.whole], ["whole", true]);
 });
 
 test("A-PRX-14, INV-19 an answer that came unasked on a kept connection reaches nobody else", async () => {
