@@ -23,6 +23,8 @@ export type Decider =
       /** Of that sign-in, at the issuer. */
       readonly authTime: EpochSeconds | undefined;
       readonly via: DecidedVia;
+      /** Whether what brought him still names that operator; of a sign-in, its `sub` says so. */
+      readonly isStill?: (trust: TrustIndex) => boolean;
     };
 
 /** What one grant asks for, as it is stored. */
@@ -106,7 +108,7 @@ function whyNotPerson(
   decider: PersonDecider,
   { trust, now, isApproving }: JudgedBy & { readonly isApproving: boolean },
 ): DeciderRefusal | undefined {
-  const operator = decider.operator === undefined ? undefined : trust.operator(decider.operator);
+  const operator = operatorNow(decider, trust);
   const mayDecide = operator !== undefined && isReviewer(operator);
   const isSelf = isSubject(decider, approval.sub);
   const asksSelf = approval.needs.some(({ by }) => by.includes("self"));
@@ -125,6 +127,13 @@ function whyNotPerson(
   // Nobody can say that this is not the human himself.
   if (subs.length === 0 && !approval.sub.startsWith("agent|")) return "approver_unproven";
   return isAskedByAny(approval, nameOf(decider, approval), trust) ? undefined : "approver_not_asked";
+}
+
+/** The operator that he is by these trust objects: since he was found by others, his entry may have become somebody else's. */
+function operatorNow({ operator: name, sub, isStill }: PersonDecider, trust: TrustIndex): Operator | undefined {
+  const operator = name === undefined ? undefined : trust.operator(name);
+  if (operator === undefined || isStill?.(trust) === false) return undefined;
+  return sub === undefined || subsOf(operator).includes(sub) ? operator : undefined;
 }
 
 /** Whether somebody is the human on whose behalf the call is made, and shows it by a sign-in: a chat shows none. */

@@ -33,6 +33,7 @@ export async function hearSlack(deps: HookDeps, signed: Signed<"slack">): Promis
     isApproving: decision === "approve",
     reason: "in Slack",
     isFrom: (message) => message.place?.["channel"] === place.channel && message.place["ts"] === place.ts,
+    isStill: (trust) => trust.operatorBySlack(team, user)?.name === operator.name,
   });
   if (heard === undefined) return undefined;
   if ("refused" in heard) whisper(deps, { channel, click, requestId: request.requestId }, heard.text);

@@ -34,6 +34,7 @@ export async function hearTeams(deps: HookDeps, signed: Signed<"teams">): Promis
     isApproving: decision === "approve",
     reason: reason === "" ? "in Teams" : reason.slice(0, 500),
     isFrom: () => true,
+    isStill: (trust) => trust.operatorByTeams(tenant, user)?.name === operator.name,
   });
   if (heard === undefined) return undefined;
   if ("refused" in heard) return heard.text;

@@ -28,8 +28,17 @@ export async function hearWebhook(
     await deps.recorder.refused(heardEvent(signed, facts), "operator_unknown");
     throw new AccessDeniedError({ reason: "operator_unknown" });
   }
-  const order = { operator, approval, isApproving: decision === "approve", reason, isFrom: () => true };
-  const heard = await decideHeard(deps, signed, order);
+  const heard = await decideHeard(deps, signed, {
+    operator,
+    approval,
+    isApproving: decision === "approve",
+    reason,
+    isFrom: () => true,
+    isStill(trust) {
+      const now = trust.channel(channel.name);
+      return now?.kind === "webhook" && now.operators.includes(operator.name);
+    },
+  });
   if (heard === undefined) return undefined;
   if ("refused" in heard) throw heard.error;
   return { approval, status: heard.done.state };

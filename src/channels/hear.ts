@@ -3,6 +3,7 @@ import type { StoredApproval } from "../approvals/approval.ts";
 import type { EventDraft } from "../audit/event.ts";
 import { OAuthError, TemporarilyUnavailableError } from "../core/oauth/errors.ts";
 import type { Reason } from "../core/oauth/reasons.ts";
+import type { TrustIndex } from "../core/trust/compiled.ts";
 import type { Operator } from "../core/trust/model.ts";
 import type { AnySigned, HookDeps } from "./hooks.ts";
 import { SIGNED_WITHIN_SECONDS } from "./signatures.ts";
@@ -16,6 +17,8 @@ export interface HeardDecision {
   readonly reason: string;
   /** Whether it came from where the question was put. */
   readonly isFrom: (message: StoredMessage) => boolean;
+  /** Whether the account that it came from still is that operator. */
+  readonly isStill: (trust: TrustIndex) => boolean;
 }
 
 /** What came of it, to be told to whoever decided; or undefined: the same signed request came before. */
@@ -51,6 +54,7 @@ export async function decideHeard(deps: HookDeps, signed: AnySigned, what: Heard
     sub: undefined,
     authTime: undefined,
     via: channel.kind,
+    isStill: what.isStill,
   } as const;
   try {
     const done = await deps.approvals.decide({ id, decider, isApproving, reason, requestId: request.requestId });

@@ -119,6 +119,22 @@ test("A-APP-04 INV-20 the human on whose behalf the call is made is the requeste
   assert.equal(nameOf(signedIn("dana"), self), "human:okta|dana");
 });
 
+test("whoever was an operator when he was found, and is not by the trust objects that judge him, is nobody's stand-in", () => {
+  const owner = asks(["owner"]);
+  // Found as dana by the entry of a moment ago, which is another human's now.
+  assert.equal(may(owner, signedIn("former", { operator: "dana" })), "approver_not_asked");
+  assert.equal(mayDeny(owner, signedIn("former", { operator: "dana" })), "approver_not_asked");
+  assert.equal(may(owner, signedIn("dana", { operator: "dana" })), undefined);
+  // By a chat: the account is asked for once more.
+  const account = { team: "T1234", user: "U1234" };
+  const clicked = (user: string): Decider => ({
+    ...(chat("dana") as Extract<Decider, { kind: "person" }>),
+    isStill: (now) => now.operatorBySlack(account.team, user)?.name === "dana",
+  });
+  assert.equal(may(owner, clicked("U1234")), undefined);
+  assert.equal(may(owner, clicked("U0000")), "approver_not_asked");
+});
+
 test("an operator of whom nobody can tell which human it is approves nothing on behalf of a human", () => {
   const group: readonly Approver[] = [{ group: "payments" }];
   assert.equal(may(asks(group), chat("chat")), "approver_unproven");
