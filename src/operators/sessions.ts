@@ -58,15 +58,21 @@ export interface Sessions {
   close(cookies: string | undefined, which: "this" | "all"): Promise<string>;
 }
 
-/** Who signed in: a key by its text, for the session ends with that key. */
+/**
+ * Who signed in: a key by its text, a person with the URL of the issuer where that was. The session ends with that key, and when
+ * the issuer's name is given to another issuer, whose people are others.
+ */
 export type OpeningOrder =
   | { readonly kind: "key"; readonly operatorId: string; readonly key: string }
-  | { readonly kind: "person"; readonly person: Person };
+  | { readonly kind: "person"; readonly person: Person; readonly issuerUrl: string };
+
+/** A person as a session's row has them. */
+type SeenPerson = Person & { readonly issuerUrl?: string };
 
 interface Row {
   kind: "key" | "person";
   who: string;
-  person: Person | null;
+  person: SeenPerson | null;
   killed: boolean;
   created_at: number;
   expires_at: number;
@@ -95,7 +101,9 @@ export function createSessions(deps: {
         order.kind,
         whoOf(order),
         order.kind === "key" ? operatorKeyHash(order.key) : null,
-        order.kind === "person" ? JSON.stringify(order.person) : null,
+        order.kind === "person"
+          ? JSON.stringify({ ...order.person, issuerUrl: order.issuerUrl } satisfies SeenPerson)
+          : null,
         order.kind === "person" ? killKeysOf(order.person) : [],
         now,
         now + LIMITS.seconds,
@@ -110,7 +118,7 @@ export function createSessions(deps: {
       const now = clock.now();
       const [row] = await db.query<Row>(FIND, [sha256Hex(token), now, now - LIMITS.idleSeconds]);
       const who = row && signedIn(row);
-      if (row === undefined || who === undefined || !isKnown(trust(), who)) return undefined;
+      if (row === undefined || who === undefined || !isKnown(trust(), row)) return undefined;
       const operator = who.kind === "person" ? trust().operatorOf(who.person) : undefined;
       if (row.killed && operator === undefined) return undefined;
       const { created_at: openedAt, expires_at: expiresAt } = row;
@@ -170,9 +178,9 @@ function killKeysOf({ issuer, sub, claims }: Person): string[] {
   return deathKeys.ofSubject({ type: "human", issuer, sub, claims });
 }
 
-/** A person is known by an issuer that signs people in. */
-function isKnown(trust: TrustIndex, who: SignedIn): boolean {
-  if (who.kind === "key") return true;
-  const issuer = trust.issuerByName(who.person.issuer);
-  return issuer?.identifies === "humans" && issuer.clientId !== undefined;
+/** A person is known by an issuer that signs people in, while it is the one where he signed in. */
+function isKnown(trust: TrustIndex, { kind, person }: Row): boolean {
+  if (kind === "key" || person === null) return kind === "key";
+  const issuer = trust.issuerByName(person.issuer);
+  return issuer?.identifies === "humans" && issuer.clientId !== undefined && issuer.url === person.issuerUrl;
 }

@@ -65,6 +65,8 @@ export interface SignInBegun {
 /** Somebody who is in. */
 export interface SignedInPerson {
   readonly person: Person;
+  /** Of the issuer where it was begun and ended. */
+  readonly issuerUrl: string;
   /** A page of ours, below the issuer's path. */
   readonly returnTo: string;
   /** The `Set-Cookie` value that takes what was remembered from the browser. */
@@ -158,7 +160,7 @@ export function createSignIn(deps: SignInDeps): SignIn {
           fresh: state.fresh,
         }),
       );
-      return { person: personOf(verified), returnTo: state.returnTo, cookie: cookieOf.forget };
+      return { person: personOf(verified), issuerUrl: state.url, returnTo: state.returnTo, cookie: cookieOf.forget };
     },
     forget: cookieOf.forget,
   };

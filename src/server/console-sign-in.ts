@@ -19,8 +19,8 @@ export function signInPorts(
   parts: ConsoleParts & SignInParts,
   sessions: Sessions,
 ): Pick<ConsolePorts, "issuers" | "beginSignIn" | "completeSignIn"> {
-  const { issuer: issuerUrl, recorder, refusedAtEdge } = parts;
-  const signIn = createSignIn({ ...parts, issuerUrl });
+  const { recorder, refusedAtEdge } = parts;
+  const signIn = createSignIn({ ...parts, issuerUrl: parts.issuer });
   const refused = (error: OAuthError, { requestId, remoteAddress }: PageRequest): void =>
     refusedAtEdge({ reason: error.reason, requestId, route: "GET /console/callback", remoteAddress });
   return {
@@ -28,8 +28,8 @@ export function signInPorts(
     beginSignIn: ({ issuer, next, fresh }) => signIn.begin(issuer, { returnTo: next, fresh }),
     async completeSignIn(request) {
       try {
-        const { person, returnTo, cookie } = await signIn.complete(request.query, request.cookies);
-        const opened = await sessions.open({ kind: "person", person }, request.cookies);
+        const { person, issuerUrl, returnTo, cookie } = await signIn.complete(request.query, request.cookies);
+        const opened = await sessions.open({ kind: "person", person, issuerUrl }, request.cookies);
         // Whoever was stopped comes in only if he is an operator.
         const session = await sessions.find(opened.split(";")[0]);
         const agent = session?.operator === undefined ? `human:${person.sub}` : `operator:${session.operator.name}`;

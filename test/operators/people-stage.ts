@@ -40,7 +40,9 @@ export async function signedIn(
     email: undefined,
     claims: { sub, ...o.claims },
   };
-  const [cookie = ""] = (await sessions.open({ kind: "person", person }, undefined)).split(";");
+  const [cookie = ""] = (await sessions.open({ kind: "person", person, issuerUrl: w.humans.url }, undefined)).split(
+    ";",
+  );
   const csrf = (await sessions.find(cookie))?.csrf ?? "";
   return {
     cookie,

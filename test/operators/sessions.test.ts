@@ -4,6 +4,7 @@ import { createTrustIndex } from "../../src/core/trust/compiled.ts";
 import { operatorKeyHash } from "../../src/operators/operator-key.ts";
 import { createSessions, type Sessions } from "../../src/operators/sessions.ts";
 import { createDatabaseClock } from "../../src/system/clock.ts";
+import { indexOf } from "../core/trust/objects.ts";
 import { testDatabase, type TestDatabase } from "../support/database.ts";
 import { handClock } from "../support/hand-clock.ts";
 import { START } from "../support/world.ts";
@@ -49,6 +50,31 @@ test("the proof of a form is the session's own, and neither it nor its cookie is
 test("a person whose issuer signs nobody in is nobody", async (t) => {
   const { sessions } = await world(t, false);
   const person = { issuer: "okta", sub: "okta|a", authTime: START, email: undefined, claims: { sub: "a" } };
-  const cookie = await sessions.open({ kind: "person", person }, undefined);
+  const cookie = await sessions.open({ kind: "person", person, issuerUrl: "https://okta.example" }, undefined);
   assert.equal(await sessions.find(cookie.split(";")[0]), undefined);
+});
+
+test("a session ends when the name of its issuer is given to another issuer, of an operator too: its people are others", async (t) => {
+  const { db } = await testDatabase(t);
+  const trust = createTrustIndex();
+  let version = 0;
+  const give = (url: string): void => {
+    const none = { agents: [], resources: [], grants: [], channels: [] };
+    const okta = { name: "okta", audience: [], internal: true, singleUse: false, clientId: "c", url } as const;
+    const [dana] = indexOf({ operators: { dana: { sign_in: { issuer: "okta", claims: { sub: "a" } } } } }).operators();
+    const upserts = { ...none, issuers: [{ ...okta, identifies: "humans" as const }], operators: dana ? [dana] : [] };
+    trust.apply({ version: ++version, deletes: [], upserts });
+  };
+  const clock = createDatabaseClock(handClock(START));
+  const sessions = createSessions({ db, clock, trust: () => trust, isSecure: false });
+  const person = { issuer: "okta", sub: "okta|a", authTime: START, email: undefined, claims: { sub: "a" } };
+  give("https://okta.example");
+  const [cookie] = (
+    await sessions.open({ kind: "person", person, issuerUrl: "https://okta.example" }, undefined)
+  ).split(";");
+  assert.equal((await sessions.find(cookie))?.operator?.name, "dana");
+  give("https://okta.example");
+  assert.equal((await sessions.find(cookie))?.operator?.name, "dana");
+  give("https://another.example");
+  assert.equal(await sessions.find(cookie), undefined);
 });
