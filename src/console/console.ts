@@ -58,6 +58,9 @@ export function createConsole(deps: {
         if (page.access === "signed-in" && viewer === undefined) return written(unknown(request, house), house, viewer);
         const fields =
           page.method === "POST" ? await readFields(page, request, { viewer, ports: deps.ports }) : undefined;
+        // A form may take its time; whoever was signed out or changed meanwhile decides nothing by it.
+        if (fields !== undefined && page.access === "signed-in") viewer = await deps.ports.find(request);
+        if (page.access === "signed-in" && viewer === undefined) return written(unknown(request, house), house, viewer);
         const query = readQuery(page, request, deps.ports);
         return written(
           await page.handle({ params, query, fields, viewer, request, ports: deps.ports, at }),

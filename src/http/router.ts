@@ -81,11 +81,13 @@ function serve(c: Ctx, { deps, route }: { deps: RouterDeps; route: Route }): Pro
     refuseRepeatedHeaders(incoming);
     // Who asks comes first, so that a stranger learns nothing about what a route takes and costs no parsing.
     const credentials = credentialsOf(incoming, deps.house);
-    const caller = await authenticate(route.auth, credentials, {
-      rooms: deps.rooms,
-      request: facts,
-      origin: new URL(deps.house.issuer).origin,
-    });
+    const asked = (): Promise<Caller | undefined> =>
+      authenticate(route.auth, credentials, {
+        rooms: deps.rooms,
+        request: facts,
+        origin: new URL(deps.house.issuer).origin,
+      });
+    let caller = await asked();
     const { params, query, body } = await readShapes(c, route).catch((error: unknown) => {
       // An agent at a route of its own is recorded by the room that decides, which will not be asked now (INV-29).
       const agent = route.auth === "agent" && caller?.kind === "agent" ? caller.agent : undefined;
@@ -104,10 +106,13 @@ function serve(c: Ctx, { deps, route }: { deps: RouterDeps; route: Route }): Pro
       }
       throw error;
     });
-    // A body may take twenty seconds, and what was decided before it is not done after a kill (CONTRACT §2 rule 7).
+    // A body may take twenty seconds, and what was decided before it is not done after a kill (CONTRACT §2 rule 7), nor by a
+    // session that ended or an operator who was changed meanwhile.
     if (route.body !== undefined && scope !== undefined && caller?.kind === "agent") {
       await deps.rooms.tokenStillLives(caller, facts);
     }
+    if (route.body !== undefined && caller !== undefined && credentials.authorization === undefined)
+      caller = await asked();
     const request: Incoming<unknown, unknown, unknown, Caller | undefined>["request"] = {
       ...facts,
       accept: incoming.headers.accept,

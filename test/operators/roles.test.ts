@@ -1,5 +1,8 @@
 /** What people may do at `/v1`: their roles, as the trust objects are now. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { request, type IncomingMessage } from "node:http";
+import { text } from "node:stream/consumers";
 import { after, test } from "node:test";
 import { EPHOR_ACTIONS } from "../../src/core/trust/ephor-resource.ts";
 import { routes } from "../../src/http/routes/all.ts";
@@ -239,4 +242,62 @@ test("no resource uses a secret of a channel: its upstream would learn by what o
   const late = await w.operator("PUT", "/v1/channels/own-desk", desk);
   assert.equal(late.status, 422, late.text);
   assert.deepEqual((late.body["errors"] as { path: string }[])[0]?.path, "webhook.secret");
+});
+
+/** A request whose body comes in two halves, with something between them, when it was looked at who asks. */
+async function inHalves(
+  slow: SignedInClient,
+  o: { method: string; path: string; type: string; halves: readonly [string, string]; meanwhile(): Promise<unknown> },
+): Promise<string> {
+  const used = async (): Promise<number> =>
+    (await w.db.query<{ at: number }>("select max(used_at) as at from ephor.sessions"))[0]?.at ?? 0;
+  w.clock.advance(1);
+  const before = await used();
+  const sending = request(`${w.url}${o.path}`, {
+    method: o.method,
+    headers: {
+      cookie: slow.cookie,
+      "ephor-csrf": slow.csrf,
+      origin: new URL(w.server.issuer).origin,
+      "content-type": o.type,
+      "content-length": o.halves.join("").length,
+    },
+  });
+  const answered = once(sending, "response") as Promise<[IncomingMessage]>;
+  sending.write(o.halves[0]);
+  const deadline = performance.now() + 10_000;
+  while ((await used()) === before) {
+    assert.ok(performance.now() < deadline, "it was looked at who asks");
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  await o.meanwhile();
+  sending.end(o.halves[1]);
+  const [response] = await answered;
+  const body = await text(response);
+  const { code = "" } = (body.startsWith("{") ? JSON.parse(body) : {}) as { code?: string };
+  return `${response.statusCode} ${code}`;
+}
+
+test("what a body brings late is judged again: a session that ended, or an operator who was changed, does nothing any more", async () => {
+  const signOut = async (): Promise<unknown> => await w.db.query("delete from ephor.sessions");
+  const changes: [string, () => Promise<unknown>, string][] = [
+    ["nothing-changed", async () => {}, "200 "],
+    ["without-the-role", async () => await put("slow", ["read"]), "403 access_denied"],
+    ["signed-out", signOut, "401 invalid_token"],
+  ];
+  for (const [name, meanwhile, outcome] of changes) {
+    await put("slow", ["secrets"]);
+    const halves = ['{"value"', ':"x"}'] as const;
+    const order = { method: "PUT", path: `/v1/secrets/${name}`, type: "application/json", halves, meanwhile };
+    assert.equal(await inHalves(await signedIn(w, "slow"), order), outcome, name);
+    assert.equal((await w.operator("GET", order.path)).status, outcome === "200 " ? 200 : 404, name);
+  }
+  for (const [meanwhile, outcome] of [
+    [async () => {}, "303 "],
+    [signOut, "403 "],
+  ] as const) {
+    const slow = await signedIn(w, "slow");
+    const form = { method: "POST", path: "/console/sign-out", type: "application/x-www-form-urlencoded" };
+    assert.equal(await inHalves(slow, { ...form, halves: ["csrf=", slow.csrf], meanwhile }), outcome);
+  }
 });
