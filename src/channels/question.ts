@@ -80,9 +80,13 @@ function cutter(): { (text: string, most: number): string; hasCut(): boolean } {
   const cut = (text: string, most: number): string => {
     if (text.length <= most) return text;
     hasCut = true;
-    // Half of a surrogate pair is no text.
-    const end = /[\ud800-\udbff]/.test(text.charAt(most - 1)) ? most - 1 : most;
-    return `${text.slice(0, end)} … (cut)`;
+    return `${startOf(text, most)} … (cut)`;
   };
   return Object.assign(cut, { hasCut: () => hasCut });
+}
+
+/** At most so many characters from its start; never half of a surrogate pair, which is no text and which Slack refuses. */
+export function startOf(text: string, most: number): string {
+  const isHalf = text.length > most && /[\ud800-\udbff]/.test(text.charAt(most - 1));
+  return text.slice(0, isHalf ? most - 1 : most);
 }

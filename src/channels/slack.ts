@@ -5,7 +5,7 @@ import { JsonError, readJson } from "../core/token/json.ts";
 import type { SlackChannel } from "../core/trust/model.ts";
 import type { EgressResponse } from "../system/egress.ts";
 import type { MessagePlace, Outgoing, Sent } from "./outgoing.ts";
-import type { Question } from "./question.ts";
+import { startOf, type Question } from "./question.ts";
 
 /** What the buttons are called in an interaction. */
 const ACTIONS = { approve: "ephor_approve", deny: "ephor_deny", open: "ephor_open" } as const;
@@ -36,13 +36,13 @@ const escaped = (text: string): string =>
 /** The question, or what became of it, as a message of Block Kit. */
 export function slackMessage(channel: SlackChannel, of: Question, place: MessagePlace | undefined): Outgoing {
   const blocks = [
-    { type: "header", text: plain(of.title.slice(0, HEADER_CHARACTERS)) },
+    { type: "header", text: plain(startOf(of.title, HEADER_CHARACTERS)) },
     // At most ten fields in one section.
     { type: "section", fields: of.facts.slice(0, 10).map(([name, value]) => plain(`${name}\n${value}`)) },
     section(`Call\n${of.call}`),
     section(`Arguments\n${of.arguments}`),
     ...(of.isCut ? [section("Something was cut here: look at the whole before you decide.")] : []),
-    ...(of.decisions.length > 0 ? [section(of.decisions.join("\n").slice(0, 2_900))] : []),
+    ...(of.decisions.length > 0 ? [section(startOf(of.decisions.join("\n"), 2_900))] : []),
     { type: "actions", block_id: "ephor", elements: buttonsOf(of) },
     { type: "context", elements: [plain(`${of.id}, ${channel.name}`)] },
   ];

@@ -1,9 +1,9 @@
 /**
  * Characters that a terminal or a page obeys or that change how their neighbours look: controls (C0, DEL, C1), line and
- * paragraph separators, marks of direction and other invisible ones, lone surrogates. Names, reasons and purposes come from
+ * paragraph separators, marks of direction and other invisible ones (fillers, the Braille blank), lone surrogates. Names, reasons and purposes come from
  * strangers.
  */
-const UNSAFE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\u115f\u1160\u3164\uffa0]/gu;
+const UNSAFE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}\u2800]/gu;
 
 /** Foreign text for people: one line, every unsafe character as `\u{…}`. */
 export function printable(text: string): string {
