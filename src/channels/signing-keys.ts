@@ -24,7 +24,8 @@ interface Held {
   readonly secret: string;
   readonly kind: ChannelKind;
   readonly version: number;
-  readonly key: SecretBytes;
+  /** Undefined: this version of the secret is no key. Remembered too, or each stranger's request would open it again. */
+  readonly key: SecretBytes | undefined;
   readonly untilMs: number;
 }
 
@@ -38,7 +39,7 @@ export function createSigningKeys(deps: Pick<ChannelsDeps, "authorizer" | "trust
   const opening = new Map<string, Promise<void>>();
 
   const drop = (name: string): void => {
-    held.get(name)?.key.wipe();
+    held.get(name)?.key?.wipe();
     held.delete(name);
   };
 
@@ -55,7 +56,7 @@ export function createSigningKeys(deps: Pick<ChannelsDeps, "authorizer" | "trust
         const value = opened.get(secret);
         const key = value && keyOf(kind, value);
         const untilMs = clock.monotonicMs() + HELD_MS;
-        if (key !== undefined) held.set(name, { secret, kind, version, key, untilMs });
+        held.set(name, { secret, kind, version, key, untilMs });
       });
     } catch (error) {
       if (!(error instanceof SecretMissingError)) throw error;
@@ -72,7 +73,7 @@ export function createSigningKeys(deps: Pick<ChannelsDeps, "authorizer" | "trust
         const one = held.get(name);
         const fits = one?.secret === secret && one.kind === kind && one.version >= version;
         // Read in the same turn in which it was found: nobody wipes it meanwhile.
-        if (one !== undefined && fits && clock.monotonicMs() < one.untilMs) return read(one.key);
+        if (one !== undefined && fits && clock.monotonicMs() < one.untilMs) return one.key && read(one.key);
         const under = opening.get(name) ?? open(channel, secret, version).finally(() => opening.delete(name));
         opening.set(name, under);
         await under;

@@ -480,6 +480,23 @@ test("A-APP-05 hostile text is shown as text, with its controls visible, cut wit
   assert.ok(!JSON.stringify([...slack.messages, ...teams.cards, ...desk.events]).includes(SLACK_TOKEN));
 });
 
+test("a secret that is no key is opened once a minute, however many strangers ask", async () => {
+  const openings = async (): Promise<number> =>
+    (await w.events({ type: "hook.receive", decision: "granted" })).filter((event) =>
+      JSON.stringify(event).includes('"channel":"badly"'),
+    ).length;
+  const body = JSON.stringify({ approval: "x", decision: "approve", reason: "ok", operator: "dana" });
+  const ask = async (): Promise<Answer> =>
+    await send("/hooks/webhook/badly", { body, headers: webhookHeaders(body, { id: "m", at: w.now() }) });
+  w.clock.advance(61);
+  const before = await openings();
+  for (let at = 0; at < 4; at++) assert.equal((await ask()).status, 401);
+  assert.equal((await openings()) - before, 1);
+  w.clock.advance(61);
+  assert.equal((await ask()).status, 401);
+  assert.equal((await openings()) - before, 2);
+});
+
 test("a flood of one network is bounded, and counted", async () => {
   let limited = 0;
   for (let at = 0; at < 260; at += 20) {
