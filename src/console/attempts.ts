@@ -1,7 +1,5 @@
-/** Bounds of wrong keys (A-ADM-08). */
+/** Bounds of attempts that fail (A-ADM-08). */
 const LIMITS = {
-  /** From one place within a minute. A key has 256 bits: this spares the database, it is not what protects the key. */
-  perMinute: 10,
   /** Places that are told apart within a minute; the rest counts as one. */
   places: 1_000,
 };
@@ -16,8 +14,12 @@ export interface Attempts {
   begin(address: string, nowMs: number): (() => void) | undefined;
 }
 
-/** Begins to count, in memory: another replica counts for itself. */
-export function createAttempts(): Attempts {
+/**
+ * Begins to count, in memory: another replica counts for itself.
+ *
+ * @param perMinute that may fail, from one place
+ */
+export function createAttempts(perMinute: number): Attempts {
   let minute = 0;
   let counts = new Map<string, number>();
   return {
@@ -30,7 +32,7 @@ export function createAttempts(): Attempts {
       const own = placeOf(address);
       const place = counts.has(own) || counts.size < LIMITS.places ? own : "elsewhere";
       const count = counts.get(place) ?? 0;
-      if (count >= LIMITS.perMinute) return undefined;
+      if (count >= perMinute) return undefined;
       counts.set(place, count + 1);
       const of = counts;
       return () => void of.set(place, Math.max(0, (of.get(place) ?? 0) - 1));

@@ -214,3 +214,21 @@ test("a sign-in that this browser did not begin, that came back twice, or that w
   const begun = await b.get("/console/sign-in/okta?next=//evil.example");
   assert.ok(!String(begun.headers.location).includes("evil"));
 });
+
+test("sign-ins that fail are bounded, for each asks the issuer; what a browser did not begin is not counted", async () => {
+  w.clock.advance(60);
+  const b = s.browser();
+  const made = async (): Promise<Seen> => {
+    const begun = await b.get("/console/sign-in/okta");
+    const state = new URL(String(begun.headers.location)).searchParams.get("state") ?? "";
+    return await b.get(`/console/callback?code=made-up&state=${state}`);
+  };
+  for (let at = 0; at < 40; at++) assert.equal((await b.get("/console/callback?code=x&state=x")).status, 403);
+  for (let at = 0; at < 30; at++) assert.equal((await made()).status, 403);
+  const held = await made();
+  assert.equal(held.status, 429, held.text);
+  assert.match(held.text, /Wait a minute/);
+  assert.equal((await signIn(s.browser(), "00dana")).status, 429);
+  w.clock.advance(60);
+  await signedIn("00dana");
+});

@@ -8,11 +8,19 @@ import { nothingHere, page, PageError, type Answer, type ConsolePorts, type Page
 /** Longest key, and longest address to go on to, that is looked at. */
 const MAX_TEXT = 512;
 
+/** From one place within a minute. */
+const FAILURES = {
+  /** A key has 256 bits: this spares the database, it is not what protects the key. */
+  keys: 10,
+  /** Anybody can begin a sign-in and end it with a code that he made up, each time with a request of ours to the issuer. */
+  signIns: 30,
+};
+
 const nextShape = z.string().max(MAX_TEXT).optional();
 
 /** Signing in and out. */
 export function signInPages(): readonly Page[] {
-  return [formPage, keyPage(), issuerPage, callbackPage, signOutPage];
+  return [formPage, keyPage(), issuerPage, callbackPage(), signOutPage];
 }
 
 const formPage = page({
@@ -25,7 +33,7 @@ const formPage = page({
 });
 
 function keyPage(): Page {
-  const attempts = createAttempts();
+  const attempts = createAttempts(FAILURES.keys);
   return page({
     method: "POST",
     path: "/console/sign-in",
@@ -64,25 +72,35 @@ const issuerPage = page({
   },
 });
 
-const callbackPage = page({
-  method: "GET",
-  path: "/console/callback",
-  access: "anyone",
-  isQueryForeign: true,
-  async handle({ request, ports, at }) {
-    const { cookies, next, refusal } = await ports.completeSignIn(request);
-    if (next === undefined) return refusedPage(refusal, { cookies, at });
-    const to = at(nextPage(next));
-    // Not by a redirect: the way here began at another site, and a strict cookie would stay at home.
-    return {
-      kind: "page",
-      title: "You are signed in",
-      main: html`<p><a href="${to}">Go on</a></p>`,
-      refresh: to,
-      cookies,
-    };
-  },
-});
+function callbackPage(): Page {
+  const attempts = createAttempts(FAILURES.signIns);
+  return page({
+    method: "GET",
+    path: "/console/callback",
+    access: "anyone",
+    isQueryForeign: true,
+    async handle({ request, ports, at }) {
+      const uncounted = attempts.begin(request.remoteAddress, request.receivedAtMs);
+      if (uncounted === undefined) {
+        ports.refused("rate_limited", request);
+        throw new PageError(429, "Too many sign-ins failed", html`Wait a minute, then begin again here.`);
+      }
+      const { cookies, next, refusal } = await ports.completeSignIn(request);
+      // What this browser did not begin asks nobody anything, and another site's page could make it send that.
+      if (next !== undefined || refusal === "sign_in_state") uncounted();
+      if (next === undefined) return refusedPage(refusal, { cookies, at });
+      const to = at(nextPage(next));
+      // Not by a redirect: the way here began at another site, and a strict cookie would stay at home.
+      return {
+        kind: "page",
+        title: "You are signed in",
+        main: html`<p><a href="${to}">Go on</a></p>`,
+        refresh: to,
+        cookies,
+      };
+    },
+  });
+}
 
 const signOutPage = page({
   method: "POST",
