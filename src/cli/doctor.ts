@@ -34,7 +34,7 @@ function examineConfig({ io }: CliContext, file: string | undefined): Finding[] 
     const database = config.database === null ? "embedded database" : "database by DATABASE_URL";
     return [
       { subject: "configuration", state: "ok", detail: `issuer ${config.issuer}, ${database}, read here` },
-      ...(config.anchor === null && config.database !== null
+      ...(config.anchor === null
         ? [
             {
               subject: "anchor",

@@ -51,6 +51,15 @@ const STRICT_TRANSPORT = "max-age=31536000; includeSubDomains";
 /** Empty and dot segments, however spelled, and backslashes: what a URL parser would resolve, so that two readers see two paths. */
 const NOT_CANONICAL = /\/\/|\\|\/(?:\.|%2e){1,2}(?:\/|$)/i;
 
+/** What such a path is told: the same each time, whatever stood in it. */
+const NOT_CANONICAL_BODY = JSON.stringify({
+  type: "urn:ephor:problem:invalid_request",
+  title: "The request is malformed or cannot be accepted",
+  status: 400,
+  code: "invalid_request",
+  detail: "The path has an empty or a dot segment, or a backslash: two servers could read it as two paths.",
+});
+
 /** Builds the edge: OAuth forms on Node's own objects by exact path, everything else through the router. */
 export function createEdge(deps: EdgeDeps): Edge {
   const { rooms, clock, log, metrics } = deps;
@@ -119,7 +128,10 @@ export function createEdge(deps: EdgeDeps): Edge {
     headers: { ...safe, "Cross-Origin-Resource-Policy": "same-origin" },
   });
   const byPath = (path: string): NodeHandler | undefined => proxied(path) ?? pages(path);
-  return { handle: dispatcher({ basePath, raw, byPath, router }), handleMetrics: metricsHandler(house, rooms) };
+  return {
+    handle: dispatcher({ basePath, raw, byPath, router, headers: safe }),
+    handleMetrics: metricsHandler(house, rooms),
+  };
 }
 
 function houseOf(deps: EdgeDeps, basePath: string): House {
@@ -146,8 +158,10 @@ function dispatcher(parts: {
   raw: ReadonlyMap<string, NodeHandler>;
   byPath: (path: string) => NodeHandler | undefined;
   router: NodeHandler;
+  /** On what is refused here. */
+  headers: Readonly<Record<string, string>>;
 }): RequestListener {
-  const { basePath, raw, byPath, router } = parts;
+  const { basePath, raw, byPath, router, headers } = parts;
   return (req, res) => {
     const url = req.url ?? "/";
     const mark = url.indexOf("?");
@@ -158,8 +172,13 @@ function dispatcher(parts: {
     if (handler !== undefined) return handler(req, res, { path, query });
     if (!path.startsWith("/") || NOT_CANONICAL.test(path)) {
       // An absolute target or `*`: this is no proxy. Or a path that somebody before us may have read as another one.
-      res.writeHead(400, { "Content-Length": "0", Connection: "close" });
-      return void res.end();
+      res.writeHead(400, {
+        ...headers,
+        "Content-Type": "application/problem+json",
+        "Content-Length": Buffer.byteLength(NOT_CANONICAL_BODY),
+        Connection: "close",
+      });
+      return void res.end(req.method === "HEAD" ? undefined : NOT_CANONICAL_BODY);
     }
     const answers = byPath(path);
     if (answers !== undefined) return answers(req, res, { path, query });

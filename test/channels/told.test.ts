@@ -1,6 +1,7 @@
 /** What leaves: questions and what became of them, at least once, whatever the channel does. */
 import assert from "node:assert/strict";
 import { after, beforeEach, test } from "node:test";
+import { ephor } from "../cli/command-line.ts";
 import { decide, work } from "../approvals/approval-stage.ts";
 import { eventsOf, plain, until } from "../proxy/stage.ts";
 import { channelStage } from "./channel-stage.ts";
@@ -40,6 +41,9 @@ const channelsOf = async (id: string): Promise<Record<string, { told: string; pr
   const list = answer.body["channels"] as { channel: string; told: string; problem?: string }[];
   return Object.fromEntries(list.map(({ channel, ...rest }) => [channel, rest]));
 };
+
+const doctor = async (): Promise<string> =>
+  (await ephor(["doctor"], { EPHOR_URL: w.url, EPHOR_OPERATOR_KEY: w.operatorKey })).out;
 
 const metric = async (line: RegExp): Promise<number> => {
   const text = await (await fetch(`${w.url}/metrics`)).text();
@@ -155,6 +159,12 @@ test("a channel that is down holds up neither the call nor other channels, says 
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
   await until(async () => (await metric(/^ephor_channels_stuck (\d+)/m)) === 1, "somebody is to look");
+  assert.match(
+    await doctor(),
+    new RegExp(
+      `FAIL {2}channels +payments does not take what waits \\(status 503\\): ${next.approval.id}(?: and \\d+ more)?\n +mend: `,
+    ),
+  );
   assert.ok((await metric(/^ephor_channel_messages_total\{outcome="retried"\} (\d+)/m)) >= 1);
   slack.meddle = undefined;
   w.clock.advance(61);
@@ -168,6 +178,7 @@ test("a channel that is down holds up neither the call nor other channels, says 
     async () => (await channelsOf(next.approval.id))["payments"]?.problem === undefined,
     "no problem any more",
   );
+  assert.match(await doctor(), /ok {4}channels/);
 });
 
 test("what another replica, or this one after a restart, finds unsent is sent", async () => {

@@ -258,8 +258,15 @@ describe("path and query", () => {
       "/v1\\agents",
       "/v1/agents/..",
     ];
-    for (const path of paths)
-      assert.equal((await edge.send("GET", path, { headers: [AS_OPERATOR] })).status, 400, path);
+    for (const path of paths) {
+      const reply = await edge.send("GET", path, { headers: [AS_OPERATOR] });
+      assert.equal(reply.status, 400, path);
+      const { code, detail } = JSON.parse(reply.text) as { code: string; detail: string };
+      assert.deepEqual([code, reply.headers["cache-control"]], ["invalid_request", "no-store"]);
+      assert.match(detail, /two servers/);
+      assert.ok(!reply.text.includes("agents"), "nothing of the path comes back");
+    }
+    assert.equal((await edge.send("HEAD", "//v1/agents")).text, "");
     assert.match(await edge.bytes("GET http://evil.example/livez HTTP/1.1\r\nHost: a\r\n\r\n"), /^HTTP\/1\.1 400 /);
     assert.deepEqual(edge.seen.calls, []);
     assert.equal((await edge.send("GET", "/v1/agents", { headers: [AS_OPERATOR] })).status, 200);

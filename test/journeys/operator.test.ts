@@ -197,6 +197,17 @@ test("audit verify holds, export has every event, keys list and doctor find noth
   assert.match((await run(["keys", "list"])).out, /token {3}ES256[\s\S]*record {2}ES256/);
   const healthy = await run(["doctor", "--json"], { EPHOR_ISSUER: w.url });
   assert.equal(healthy.code, 0, healthy.out);
+  // Without an anchor a restored copy starts, whatever database it is; that is worth a word, and no failure.
+  const anchors = (out: string): unknown[] =>
+    (JSON.parse(out) as { findings: { subject: string; state: string }[] }).findings
+      .filter(({ subject }) => subject === "anchor")
+      .map(({ state }) => state);
+  assert.deepEqual(anchors(healthy.out), ["note"]);
+  const anchored = await run(["doctor", "--json"], {
+    EPHOR_ISSUER: w.url,
+    EPHOR_ANCHOR: `file:${join(w.data, "..", "ephor-anchor")}`,
+  });
+  assert.deepEqual(anchors(anchored.out), []);
 });
 
 test("doctor says what is wrong and the mend: a wrong key, a bad setting, a server that is away", async () => {

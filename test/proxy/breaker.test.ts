@@ -2,10 +2,15 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer, type Server, type ServerResponse } from "node:http";
 import { after, beforeEach, test } from "node:test";
+import { ephor } from "../cli/command-line.ts";
 import { freePort } from "../support/world.ts";
 import { eventsOf, stage, until, type Raw } from "./stage.ts";
 
-const { w, token, send } = await stage({ after });
+const { w, token, send } = await stage(
+  { after },
+  // `ephor doctor` asks for what was refused lately by this machine's clock.
+  { start: Math.floor(Date.now() / 1_000) },
+);
 const routes = `actions: { read: ["GET /**"] }`;
 
 let port = 0;
@@ -76,6 +81,13 @@ test("five connections in a row that fail open the breaker, four do not; other r
   assert.equal(await gauge(), "1");
   assert.equal(await gauge("crm"), undefined);
   assert.equal((await send("GET", "/http/crm/contacts/7", { token: await token() })).status, 200);
+  const { code, out } = await ephor(["doctor"], { EPHOR_URL: w.url, EPHOR_OPERATOR_KEY: w.operatorKey });
+  assert.equal(code, 1, out);
+  assert.match(
+    out,
+    /FAIL {2}upstreams +calls to frail are refused because nobody answers there, last at \S+Z\n +mend: /,
+  );
+  assert.ok(!out.includes("calls to crm"), out);
   // What would be refused anyway is told so.
   assert.equal((await call(access, "x", "POST")).status, 403);
 });

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
+import { parse } from "yaml";
 import { run } from "../support/replicas.ts";
 import { eventsOf, stage } from "./stage.ts";
 
@@ -79,6 +80,8 @@ grants:
   const grants = out.slice(out.indexOf("grants:"));
   assert.match(grants, /agent: lonely-bot, resource: seen, actions: \["read"\]/);
   assert.ok(!grants.includes("on_behalf_of"));
+  // All of what is printed reads as a trust file.
+  assert.deepEqual(Object.keys(parse(out) as object), ["grants"], out);
   // What is proposed is ready to apply, and enough.
   await w.apply(`${spec("mode: enforce")}\n${grants.split("\n").slice(1).join("\n")}`, "seen.yaml");
   const enforced = await token("seen:read seen:write", { resource: "http/seen" });

@@ -78,10 +78,11 @@ export async function startCrm(t: Cleanup): Promise<Crm> {
 
 export async function stage(
   t: Cleanup,
-  o: { grants?: string; resource?: string; edit?: (trust: string) => string } = {},
+  o: { grants?: string; resource?: string; edit?: (trust: string) => string; start?: number } = {},
 ): Promise<Stage> {
   const crm = await startCrm(t);
   const w = await world(t, {
+    ...(o.start !== undefined && { start: o.start }),
     trust: (issuers) =>
       (o.edit ?? ((trust) => trust))(usualTrust(issuers)).replace(
         "grants:",

@@ -6,6 +6,7 @@ import { explain } from "../failure.ts";
 import type { Finding } from "./finding.ts";
 import { nowSeconds, shownInstant } from "../moments.ts";
 import { lookAtLeases } from "./leases.ts";
+import { lookAtChannels, lookAtUpstreams } from "./proxied.ts";
 import { readKeys } from "../verbs/keys.ts";
 import { readAll } from "../verbs/objects.ts";
 
@@ -36,6 +37,8 @@ export async function examineServer(context: CliContext): Promise<Finding[]> {
     ["operator key", () => lookAtTrust(context)],
     ["issuers", () => lookAtIssuers(context)],
     ["credentials", () => lookAtLeases(context)],
+    ["upstreams", () => lookAtUpstreams(context)],
+    ["channels", () => lookAtChannels(context)],
     ["record", () => lookAtRecord(context)],
   ];
   const findings = [...reached];

@@ -90,7 +90,8 @@ export async function wouldRefuse(context: CliContext, filters: LedgerFilters): 
   else {
     context.print(
       ...calls.map(({ count, agent, sub, resource, action, reason }) =>
-        printable(`${String(count).padStart(6)}  ${agent} for ${sub}: ${resource}:${action} (${reason})`),
+        // A comment, so that the whole is a trust file.
+        printable(`# ${String(count).padStart(6)}  ${agent} for ${sub}: ${resource}:${action} (${reason})`),
       ),
       ...(grants.length === 0 ? [] : ["grants:", ...yamlOf(grants)]),
     );
