@@ -79,6 +79,24 @@ test("agents key makes agent, key and grant at once; the private half never leav
   assert.equal((JSON.parse(readFileSync(path, "utf8")) as { x: string }).x, x);
 });
 
+test("--may adds to what was given before, and touches no grant that says more", async () => {
+  const grant = async (): Promise<unknown> => (await w.operator("GET", "/v1/grants/laptop-bot-releases")).body["spec"];
+  const may = (action: string): Promise<Ran> => run(["agents", "key", "laptop-bot", "--may", `releases:${action}`]);
+  const actions = ["read_release", "publish_release"];
+  assert.equal((await may("publish_release")).code, 0);
+  assert.equal((await may("read_release")).code, 0);
+  assert.deepEqual(await grant(), { agent: "laptop-bot", resource: "releases", actions });
+
+  const narrow = { agent: "laptop-bot", resource: "releases", actions, when: 'task.purpose == "drill"' };
+  assert.equal((await w.operator("PUT", "/v1/grants/laptop-bot-releases", narrow)).status, 200);
+  const refused = await may("create_release");
+  assert.equal(refused.code, 1);
+  assert.match(refused.talk, /grant laptop-bot-releases already .* nothing was changed/);
+  assert.deepEqual(await grant(), narrow);
+  const plain = { agent: "laptop-bot", resource: "releases", actions: ["read_release"] };
+  assert.equal((await w.operator("PUT", "/v1/grants/laptop-bot-releases", plain)).status, 200);
+});
+
 test("agents key makes no agent without an owner, and changes none that belongs to a file", async () => {
   assert.equal((await run(["agents", "key", "nobody-bot"])).code, 2);
   assert.ok(!existsSync(join(w.data, "agents", "nobody-bot.jwk")));

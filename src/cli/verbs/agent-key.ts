@@ -21,15 +21,16 @@ export async function makeKey(
   order: { name: string; owner: string | undefined; purpose: string | undefined; may: readonly string[] },
 ): Promise<ExitCode> {
   const { name } = order;
-  const grants = grantsOf(name, order.may);
-  const known = await find(context, name);
+  const asked = grantsOf(name, order.may);
+  const known = await find(context, "agents", name);
   if (known === undefined && order.owner === undefined) {
     throw new CliFailure(`there is no agent ${name}; say --owner PERSON to make it`, { exitCode: EXIT.wrongUsage });
   }
+  const grants = await Promise.all(asked.map((grant) => besideWhatIsThere(context, grant)));
   const path = keyPath(context, name);
   const publicJwk = publicHalf(await readOrMakeKey(path, name));
   const isRegistered = await register(context, { known, publicJwk, ...order });
-  for (const grant of isRegistered ? grants : []) await context.api.put(`/v1/grants/${grant.name}`, grant.body);
+  for (const grant of isRegistered ? grants : []) await context.api.put(`/v1/grants/${grant.name}`, grant.spec);
   if (context.isJson) context.printJson({ agent: name, path, public_jwk: publicJwk, registered: isRegistered });
   else context.print(path);
   if (isRegistered) {
@@ -87,9 +88,9 @@ function keyPath(context: CliContext, name: string): string {
   return join(context.settings.dataDirectory, "agents", `${name}.jwk`);
 }
 
-async function find(context: CliContext, name: string): Promise<TrustObject | undefined> {
+async function find(context: CliContext, kind: "agents" | "grants", name: string): Promise<TrustObject | undefined> {
   try {
-    return await context.api.get<TrustObject>(`/v1/agents/${name}`);
+    return await context.api.get<TrustObject>(`/v1/${kind}/${name}`);
   } catch (error) {
     if (error instanceof ApiError && error.status === 404) return undefined;
     throw error;
@@ -116,7 +117,30 @@ async function register(
   return true;
 }
 
-function grantsOf(agent: string, may: readonly string[]): { name: string; body: object }[] {
+interface PlainGrant {
+  readonly name: string;
+  readonly spec: { readonly agent: string; readonly resource: string; readonly actions: readonly string[] };
+}
+
+/**
+ * The grant with what one of that name allows already. `--may` adds and takes nothing away: neither actions, nor what somebody
+ * else's grant demands (a human, a condition, an approval).
+ */
+async function besideWhatIsThere(context: CliContext, { name, spec }: PlainGrant): Promise<PlainGrant> {
+  const there = await find(context, "grants", name);
+  if (there === undefined) return { name, spec };
+  const { agent, resource, actions, ...more } = there.spec;
+  const isPlain = Object.keys(more).every((key) => key === "name") && Array.isArray(actions);
+  if (there.source !== null || !isPlain || agent !== spec.agent || resource !== spec.resource) {
+    throw new CliFailure(
+      `--may: there is a grant ${name} already that says more than --may can, or belongs to a trust file; nothing was changed. ` +
+        "Add the action there, or make a grant of another name in a trust file",
+    );
+  }
+  return { name, spec: { ...spec, actions: [...new Set([...(actions as string[]), ...spec.actions])] } };
+}
+
+function grantsOf(agent: string, may: readonly string[]): PlainGrant[] {
   const actions = new Map<string, string[]>();
   for (const scope of may) {
     const [, resource, action] = /^([a-z0-9][a-z0-9-]{0,62}):(.+)$/.exec(scope) ?? [];
@@ -127,7 +151,7 @@ function grantsOf(agent: string, may: readonly string[]): { name: string; body: 
   }
   return [...actions].map(([resource, own]) => ({
     name: `${agent}-${resource}`.slice(0, 63),
-    body: { agent, resource, actions: own },
+    spec: { agent, resource, actions: own },
   }));
 }
 
