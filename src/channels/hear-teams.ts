@@ -33,7 +33,7 @@ export async function hearTeams(deps: HookDeps, signed: Signed<"teams">): Promis
     approval,
     isApproving: decision === "approve",
     reason: reason === "" ? "in Teams" : reason.slice(0, 500),
-    isFrom: () => true,
+    isFrom: ({ told }) => told !== null,
     isStill: (trust) => trust.operatorByTeams(tenant, user)?.name === operator.name,
   });
   if (heard === undefined) return undefined;

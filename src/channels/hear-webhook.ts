@@ -33,6 +33,7 @@ export async function hearWebhook(
     approval,
     isApproving: decision === "approve",
     reason,
+    // One that decides before it says that it has the question was asked all the same.
     isFrom: () => true,
     isStill(trust) {
       const now = trust.channel(channel.name);

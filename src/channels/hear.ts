@@ -41,7 +41,7 @@ export async function decideHeard(deps: HookDeps, signed: AnySigned, what: Heard
   const { operator, approval: id, isApproving, reason } = what;
   const by = `operator:${operator.name}`;
   const message = await messageAt(deps.db, id, channel.name);
-  if (message === undefined || message.told === null || !what.isFrom(message)) {
+  if (message === undefined || !what.isFrom(message)) {
     const facts = { approval: id.slice(0, 64) };
     await deps.recorder.refused({ ...heardEvent(signed, facts), agent: by }, "hook_message_foreign");
     const text = "This was not asked here, or a newer message asks it. Nothing was decided.";

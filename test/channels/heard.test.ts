@@ -429,6 +429,26 @@ test("a webhook decides in the name of an operator that the channel speaks for, 
   assert.ok(desk.events.length > 0);
 });
 
+test("a desk that decides before it answers that it took the question is heard; one that was not asked is not", async () => {
+  const decide = (id: string): Promise<Answer> => {
+    const body = JSON.stringify({ approval: id, decision: "deny", reason: "by rule", operator: "dana" });
+    return send("/hooks/webhook/desk", { body, headers: webhookHeaders(body, { id: `early_${id}`, at: w.now() }) });
+  };
+  desk.meddle = () => ({ status: 500 });
+  const { waits } = await work(s);
+  const { approval } = await waits({ n: "early" });
+  assert.equal(await toldAt(approval.id, "desk"), "waiting");
+  const answer = await decide(approval.id);
+  assert.deepEqual([answer.status, answer.body["status"]], [200, "denied"], answer.text);
+  const lonely = await work(s, { agent: "lonely-bot" });
+  const elsewhere = await lonely.waits({ n: "elsewhere" });
+  assert.equal((await decide(elsewhere.approval.id)).status, 404);
+  assert.equal(await statusOf(elsewhere.approval.id), "pending");
+  desk.meddle = undefined;
+  // It is tried again after a pause.
+  w.clock.advance(61);
+});
+
 test("a secret that was set anew counts at once, and the old one no more", async () => {
   const { waits } = await work(s);
   const { approval } = await waits({ n: 13 });
