@@ -185,7 +185,7 @@ async function readFields(
   if (access === "signed-in") {
     const proof = proofShape.safeParse(form.get("csrf"));
     if (!proof.success || viewer?.isOurForm(proof.data) !== true) {
-      ports.refused("form_forged", request);
+      ports.refused("form_forged", request, viewer?.name);
       throw new PageError(
         403,
         "This form is from an earlier sign-in",

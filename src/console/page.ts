@@ -79,8 +79,8 @@ export interface ConsolePorts {
   readonly completeSignIn: (request: PageRequest) => Promise<SignInEnded>;
   /** @returns the `Set-Cookie` value that ends it in the browser too */
   readonly signOut: (which: "this" | "all", request: PageRequest) => Promise<string>;
-  /** Records a refusal that no room of the API saw. */
-  readonly refused: (reason: RefusalReason, request: PageRequest) => void;
+  /** Records a refusal that no room of the API saw. @param by whoever is signed in, as the ledger names them */
+  readonly refused: (reason: RefusalReason, request: PageRequest, by?: string) => void;
 }
 
 /** How a sign-in at an issuer ended. */

@@ -1,7 +1,7 @@
 import { AccessDeniedError, InvalidTokenError } from "../core/oauth/errors.ts";
 import { isFromOurPage } from "../core/same-site.ts";
 import type { Auth } from "./route.ts";
-import type { AgentCaller, Caller, Credentials, RequestFacts, Rooms, SessionCaller } from "./rooms.ts";
+import type { AgentCaller, Caller, Credentials, FoundSession, RequestFacts, Rooms, SessionCaller } from "./rooms.ts";
 
 /**
  * Who is asking at a `/v1` route, by what the route declares. The operator key passes wherever a scope of `ephor` is asked for, a
@@ -27,7 +27,7 @@ export async function authenticate(
   if (credentials.authorization === undefined) {
     const session = await rooms.sessions.find(credentials.browser?.cookies);
     if (session === undefined) throw stranger(new InvalidTokenError({ reason: "client_missing" }));
-    checkProof(session.isOurs, { credentials, rooms, request, origin });
+    checkProof(session, { credentials, rooms, request, origin });
     return callerOfSession(auth, session, { rooms, request });
   }
   if (rooms.operators.isOperatorKey(credentials.authorization)) {
@@ -81,7 +81,7 @@ function nameOf(caller: SessionCaller["caller"]): string {
  * @throws {AccessDeniedError} `form_forged`, recorded
  */
 function checkProof(
-  isOurs: (proof: string) => boolean,
+  { isOurs, caller }: FoundSession,
   at: { credentials: Credentials; rooms: Rooms; request: RequestFacts; origin: string },
 ): void {
   const { credentials, rooms, request, origin } = at;
@@ -89,7 +89,7 @@ function checkProof(
   const { csrf, fetchSite, origin: from } = credentials.browser ?? {};
   if (csrf !== undefined && isOurs(csrf) && isFromOurPage({ fetchSite, origin: from }, origin)) return;
   const { requestId, route, remoteAddress } = request;
-  rooms.refusedAtEdge({ reason: "form_forged", requestId, route, remoteAddress });
+  rooms.refusedAtEdge({ reason: "form_forged", requestId, route, remoteAddress, agent: nameOf(caller) });
   throw new AccessDeniedError({ reason: "form_forged" });
 }
 

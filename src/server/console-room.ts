@@ -77,9 +77,10 @@ function portsOf(
         });
       return cookie;
     },
-    refused(reason, request) {
+    refused(reason, request, by) {
       const { requestId, remoteAddress } = request;
-      parts.refusedAtEdge({ reason, requestId, route: routeOf(request), remoteAddress });
+      const agent = by === undefined ? {} : { agent: by };
+      parts.refusedAtEdge({ reason, requestId, route: routeOf(request), remoteAddress, ...agent });
     },
   };
 }

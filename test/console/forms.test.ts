@@ -69,7 +69,10 @@ test("A-ADM-01 every form that changes something is refused from another site, w
     const nobody = await s.browser().send("POST", path, { headers: { ...form, ...FROM_US }, body });
     assert.equal(nobody.status, 403, label("signed out"));
   }
-  const reasons = new Set((await eventsOf(w, "admin.request")).map((event) => event["reason"]));
+  const events = await eventsOf(w, "admin.request");
+  const forged = events.filter(({ reason, agent }) => reason === "form_forged" && agent === "operator:operator");
+  assert.ok(forged.length > 0, "it is recorded whose session it was");
+  const reasons = new Set(events.map((event) => event["reason"]));
   for (const reason of ["form_forged", "session_missing", "content_type", "parameter_repeated", "method_not_allowed"])
     assert.ok(reasons.has(reason), reason);
   assert.equal((await b.get("/console/you")).status, 200, "none of it signed anybody out");

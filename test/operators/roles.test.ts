@@ -154,6 +154,7 @@ test("INV-28 whatever changes something needs the session's proof from our own o
     const answer = await tried(headers);
     assert.equal(codeOf(answer), "403 access_denied", JSON.stringify(headers));
   }
+  await recorded("operator:dana", "form_forged", "/v1/resources/{name}");
   assert.equal((await w.operator("GET", "/v1/resources/csrf")).status, 404);
   assert.equal(
     (await dana.send("GET", "/v1/agents", undefined, { "ephor-csrf": "", origin: "https://evil.example" })).status,
