@@ -10,6 +10,7 @@ import { createLog } from "../../src/system/log.ts";
 import { createEnvelope, localKeyEncryptionKey } from "../../src/vault/envelope.ts";
 import { rewrapAll } from "../../src/vault/rewrap.ts";
 import { SecretBytes } from "../../src/vault/secret-bytes.ts";
+import { holdLock } from "../support/held-lock.ts";
 import { CRM_KEY, eventsOf, plain, stage, startCrm, until, type Raw } from "./stage.ts";
 
 const other = await startCrm({ after });
@@ -204,6 +205,53 @@ test("erasing takes what was kept and its key, says who and why, and the ledger 
   assert.deepEqual((await w.operator("DELETE", path)).body, { erased: [] });
   assert.equal((await w.operator("DELETE", "/v1/audit/recordings/evt_x?reason=r")).status, 404);
   assert.equal((await eventsOf(w, "recording.erase")).length, before);
+});
+
+test("an answer that is written down while its call is erased is erased with it, whoever comes first", async (t) => {
+  const answerOf = (of: Event): [Record<string, unknown>] => [
+    {
+      event: `evt_late_${of.id}`,
+      of: of.id,
+      part: "answer",
+      txn: "t",
+      resource: "crm",
+      sealed: {},
+      kept_at: 1,
+      until: 2,
+    },
+  ];
+  const left = async (of: Event): Promise<number> =>
+    (await w.admin(`select 1 from ephor.recordings where "of" = $1 and sealed is not null`, [of.id])).length;
+  const made = async (): Promise<Event> => {
+    await post({ a: 1 });
+    const decision = await last("call.forward", "granted");
+    await outcomeOf(decision);
+    return decision;
+  };
+
+  const first = await made();
+  const writing = await holdLock(w.databaseUrl, "select ephor.keep($1::jsonb)", [JSON.stringify(answerOf(first))]);
+  t.after(() => writing.release());
+  const erasing = w.operator("DELETE", `/v1/audit/recordings/${first.id}?reason=asked`);
+  await writing.waiting(1);
+  await writing.commit();
+  const { status, body } = await erasing;
+  assert.deepEqual([status, (body["erased"] as string[]).length], [200, 3]);
+  assert.equal(await left(first), 0);
+
+  const second = await made();
+  const eraser = await holdLock(
+    w.databaseUrl,
+    `update ephor.recordings set sealed = null, erased_at = 1, erased_by = 'x', erased_because = 'y' where "of" = $1`,
+    [second.id],
+  );
+  t.after(() => eraser.release());
+  const late = w.admin("select ephor.keep($1::jsonb)", [JSON.stringify(answerOf(second))]);
+  await eraser.waiting(1);
+  await eraser.commit();
+  await late;
+  assert.equal(await left(second), 0);
+  assert.equal((await w.admin(`select 1 from ephor.recordings where "of" = $1`, [second.id])).length, 2);
 });
 
 test("a new key-encryption key takes recordings and waiting calls along (INV-23)", async () => {

@@ -11,6 +11,8 @@ export interface HeldLock {
   /** Resolves when so many sessions of this database wait for a lock. */
   waiting(count: number): Promise<void>;
   release(): Promise<void>;
+  /** Likewise; what the statement did is there from then on. */
+  commit(): Promise<void>;
 }
 
 /**
@@ -25,6 +27,7 @@ export async function holdLock(url: string, sql: string, params: readonly unknow
   await client.connect();
   await client.query("begin");
   await client.query(sql, params as unknown[]);
+  let isOver = false;
   return {
     async waiting(count) {
       const deadline = performance.now() + WAIT_MS;
@@ -40,7 +43,14 @@ export async function holdLock(url: string, sql: string, params: readonly unknow
       }
     },
     async release() {
+      if (isOver) return;
+      isOver = true;
       await client.query("rollback").catch(() => {});
+      await client.end();
+    },
+    async commit() {
+      isOver = true;
+      await client.query("commit");
       await client.end();
     },
   };
