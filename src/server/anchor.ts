@@ -46,11 +46,21 @@ export async function anchorDatabase(
         "What was killed since then would live again. Restore a newer copy; or start with EPHOR_ACCEPT_DATABASE=true and repeat the kills.",
     );
   if (missing.length > 0) log.error("older_database_accepted", { note: missing.join(", ") });
-  await (missing.length > 0 || known === undefined ? anchor.reset(here) : anchor.raise(here));
-  return raising(anchor, log, isApart && isKnown);
+  // One that nobody vouched for is not begun: the next start would find it and take this database for the right one.
+  if (isKnown) await (missing.length > 0 || known === undefined ? anchor.reset(here) : anchor.raise(here));
+  return raising(isKnown ? anchor : onceBegun(anchor), log, isApart && isKnown);
 }
 
-function raising(anchor: Anchor, log: Log, isWell: boolean): Anchoring {
+/** Raises nothing before another start has begun the anchor. */
+function onceBegun(anchor: Anchor): Pick<Anchor, "raise"> {
+  return {
+    raise: async (mark) => {
+      if ((await anchor.read()) !== undefined) await anchor.raise(mark);
+    },
+  };
+}
+
+function raising(anchor: Pick<Anchor, "raise">, log: Log, isWell: boolean): Anchoring {
   return {
     isGood: isWell,
     async raise(mark) {

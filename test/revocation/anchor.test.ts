@@ -71,9 +71,25 @@ test("a kill is in the anchor before it is answered; a database restored from be
 
 test("a missing anchor of a database that was there before, or one in the data folder, is told by /readyz", async (t) => {
   const { w, env, path } = await anchored(t);
+  // Else it would write the file again, and rightly: it knows its database.
+  await w.server.close();
   await rm(path);
   const anew = await w.replica();
   assert.equal((await ready(anew.url))["anchor"], false);
+  // Nor does a kill or one more start begin it: only an operator's word does.
+  const killed = await fetch(`${anew.url}/v1/kill`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${w.operatorKey}`, "content-type": "application/json" },
+    body: JSON.stringify({ agent: "release-bot", reason: "test" }),
+  });
+  assert.equal(killed.status, 200, await killed.text());
+  const again = await w.replica();
+  assert.equal((await ready(again.url))["anchor"], false);
+  env["EPHOR_ACCEPT_DATABASE"] = "true";
+  const accepted = await w.replica();
+  assert.equal((await ready(accepted.url))["anchor"], true);
+  delete env["EPHOR_ACCEPT_DATABASE"];
+  assert.equal((await ready((await w.replica()).url))["anchor"], true);
   env["EPHOR_ANCHOR"] = `file:${join(w.data, "anchor")}`;
   env["EPHOR_ACCEPT_DATABASE"] = "true";
   const beside = await w.replica();
