@@ -46,6 +46,12 @@ export interface Db {
    */
   query<T extends object>(sql: string, params?: readonly unknown[]): Promise<T[]>;
   /**
+   * The same for what is asked at each call: each connection plans it once.
+   *
+   * @param name of this statement and no other
+   */
+  prepared<T extends object>(name: string, sql: string, params: readonly unknown[]): Promise<T[]>;
+  /**
    * A connection of one's own, connected lazily and again after it broke.
    *
    * @param use.beats for the one connection that says whether the database is there: it is used also when it is not
@@ -91,6 +97,14 @@ export function openDatabase(options: DatabaseOptions): Db {
   const keptConnections = new Set<DroppableConnection>();
   const presence = createPresence();
 
+  async function pooled<T extends object>(query: pg.QueryConfig): Promise<T[]> {
+    try {
+      return (await presence.whileThere(() => pool.query<T>(query))).rows;
+    } catch (error) {
+      throw toDatabaseError(error, true);
+    }
+  }
+
   return {
     presence: {
       lost() {
@@ -103,13 +117,10 @@ export function openDatabase(options: DatabaseOptions): Db {
         for (const connection of keptConnections) connection.keep();
       },
     },
-    async query<T extends object>(sql: string, params: readonly unknown[] = []): Promise<T[]> {
-      try {
-        return (await presence.whileThere(() => pool.query<T>(sql, params as unknown[]))).rows;
-      } catch (error) {
-        throw toDatabaseError(error, true);
-      }
-    },
+    query: <T extends object>(sql: string, params: readonly unknown[] = []) =>
+      pooled<T>({ text: sql, values: [...params] }),
+    prepared: <T extends object>(name: string, sql: string, params: readonly unknown[]) =>
+      pooled<T>({ name, text: sql, values: [...params] }),
     dedicated(name, use) {
       const connection = dedicatedConnection(options, { name, beats: use?.beats ?? false, presence });
       dedicatedConnections.add(connection);

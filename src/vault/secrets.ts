@@ -165,7 +165,8 @@ async function readSealedValues(
   db: Db,
   names: readonly string[],
 ): Promise<readonly ({ version: number; sealed: unknown } | undefined)[]> {
-  const rows = await db.query<{ name: string; version: number; sealed: unknown }>(
+  const rows = await db.prepared<{ name: string; version: number; sealed: unknown }>(
+    "sealed values",
     `select s.name, s.version, v.sealed from ephor.secrets s
      join ephor.secret_versions v on v.name = s.name and v.version = s.version where s.name = any($1)`,
     [[...new Set(names)]],
