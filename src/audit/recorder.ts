@@ -30,6 +30,8 @@ export interface Recorder {
   refused(draft: EventDraft, reason: Reason, keeping?: Keeping): Promise<string>;
   /** Something that happened and was not a decision of its own; likewise. */
   noted(draft: EventDraft, reason?: Reason, keeping?: Keeping): Promise<string>;
+  /** The same of what nobody waits for: it is durable some milliseconds later, with whatever else was told meanwhile. */
+  later(draft: EventDraft, keeping?: Keeping): Promise<string>;
   /** An event for one of the database functions that append it themselves (kill, apply, end of a task). */
   draft(draft: EventDraft, decision: EventRow["decision"], reason?: Reason): EventRow;
   /** Resolves when all that was handed in is durable or has failed. */
@@ -82,11 +84,12 @@ export function createRecorder(deps: {
     const facts = trustVersion === undefined ? draft.facts : { trust_version: trustVersion(), ...draft.facts };
     return eventRow({ ...draft, facts }, { id: `evt_${ids(atMs)}`, atMs, replica }, { decision, reason });
   };
-  const submit = (row: EventRow, keeping: Keeping | undefined): Promise<string> =>
-    keeping === undefined ? lane.submit({ row }) : keeping(row.id).then((kept) => lane.submit({ row, kept }));
+  const submit = (row: EventRow, keeping: Keeping | undefined, by: "now" | "soon" = "now"): Promise<string> =>
+    keeping === undefined ? lane.submit({ row }, by) : keeping(row.id).then((kept) => lane.submit({ row, kept }, by));
   return {
     refused: (draft, reason, keeping) => submit(make(draft, "refused", reason), keeping),
     noted: (draft, reason, keeping) => submit(make(draft, "noted", reason), keeping),
+    later: (draft, keeping) => submit(make(draft, "noted"), keeping, "soon"),
     draft: make,
     idle: () => lane.idle(),
   };

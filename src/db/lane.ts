@@ -7,14 +7,17 @@ const LIMITS = {
   maxRows: 64,
   /** About one second of work: whoever comes later is told to come back rather than waiting past his permit. */
   maxWaiting: 4_096,
+  /** Milliseconds for which rows that nobody waits for wait for others: one statement for many costs little more than for one. */
+  patienceMs: 5,
 };
 
 /** Group commit: one call in flight, the next carries everyone who waited. */
 export interface Lane<Row, Outcome> {
   /**
+   * @param by `soon`: nobody waits for it, so that it waits some milliseconds for others
    * @throws {TemporarilyUnavailableError} `overloaded` when too many wait, or what `send` threw
    */
-  submit(row: Row): Promise<Outcome>;
+  submit(row: Row, by?: "now" | "soon"): Promise<Outcome>;
   /** Resolves when nothing is waiting or in flight. */
   idle(): Promise<void>;
 }
@@ -37,13 +40,32 @@ export function createLane<Row, Outcome>(
 ): Lane<Row, Outcome> {
   let waiting: Waiting<Row, Outcome>[] = [];
   let running: Promise<void> | undefined;
+  /** Whether a row is there that somebody waits for; ends a pause. */
+  let isUrgent = false;
+  let hurry: (() => void) | undefined;
+
+  const urge = (): void => {
+    isUrgent = true;
+    hurry?.();
+  };
+  const pause = (): Promise<void> =>
+    new Promise((resolve) => {
+      const timer = setTimeout(() => hurry?.(), LIMITS.patienceMs);
+      hurry = () => {
+        clearTimeout(timer);
+        hurry = undefined;
+        resolve();
+      };
+    });
 
   async function drain(): Promise<void> {
     // One turn of the event loop: whoever arrived in the same read of the sockets rides along.
     await new Promise<void>((resolve) => setImmediate(resolve));
     while (waiting.length > 0) {
+      if (!isUrgent) await pause();
       const batch = waiting.slice(0, LIMITS.maxRows);
       waiting = waiting.slice(batch.length);
+      isUrgent = waiting.length > 0;
       const startedAt = performance.now();
       await carry(batch);
       observe(batch.length, performance.now() - startedAt);
@@ -66,17 +88,21 @@ export function createLane<Row, Outcome>(
   }
 
   return {
-    submit(row) {
+    submit(row, by = "now") {
       if (waiting.length >= LIMITS.maxWaiting) {
         return Promise.reject(new TemporarilyUnavailableError({ reason: "overloaded" }));
       }
       return new Promise<Outcome>((resolve, reject) => {
         waiting.push({ row, resolve, reject });
+        if (by === "now" || waiting.length >= LIMITS.maxRows) urge();
         running ??= drain();
       });
     },
     async idle() {
-      while (running) await running;
+      while (running) {
+        urge();
+        await running;
+      }
     },
   };
 }

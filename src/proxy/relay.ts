@@ -255,7 +255,7 @@ function note(
   const { holder, resource, requestId, traceId } = call;
   const { claims, state } = holder.token;
   deps.recorder
-    .noted(
+    .later(
       {
         type: "call.outcome",
         agent: holder.agent.name,
@@ -267,7 +267,6 @@ function note(
         traceId,
         facts,
       },
-      undefined,
       keeping,
     )
     .catch((err: unknown) => deps.log.error("call_outcome_not_recorded", { requestId, err }));

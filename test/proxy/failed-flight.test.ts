@@ -31,7 +31,7 @@ async function inTheAir() {
     trust: () => ({ resourceByName: () => undefined }),
     streams,
     metrics,
-    recorder: { noted: async ({ facts }: { facts: Record<string, unknown> }) => void noted.push(facts) },
+    recorder: { later: async ({ facts }: { facts: Record<string, unknown> }) => void noted.push(facts) },
     authorizer: { withheld: (permit: Permit) => void withheld.push(permit) },
   } as unknown as ProxyDeps;
   const lapsesAtMs = clock.monotonicMs() + 1_000;
