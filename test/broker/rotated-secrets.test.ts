@@ -70,7 +70,11 @@ beforeEach(async () => {
 
 /** Who waits for, or has, a lock of `src/broker/one-at-a-time.ts`. */
 const locks = (): Promise<unknown[]> =>
-  w.admin("select 1 from pg_locks where locktype = 'advisory' and classid = 4202173");
+  // Of this database: other files' are on the same server.
+  w.admin(
+    `select 1 from pg_locks l join pg_database d on d.oid = l.database and d.datname = current_database()
+     where l.locktype = 'advisory' and l.classid = 4202173`,
+  );
 
 test("RFC 9700 §4.14.2 two replicas that vend by one rotating refresh token use each token once: all succeed", async () => {
   const tokens = await Promise.all(Array.from({ length: 10 }, () => tokenFor("crm")));
