@@ -22,7 +22,7 @@ const put = async (name: string, roles: readonly string[], sub = name): Promise<
 const codeOf = ({ status, body }: Answer): string => `${status} ${String(body["code"] ?? "")}`;
 
 /** Refusals that were looked for before. */
-const seen = new Set<unknown>();
+const known = new Set<unknown>();
 
 /**
  * A refusal at the edge that was not there before is this one. It is written beside the answer, so it may take a moment; of one
@@ -32,10 +32,10 @@ async function recorded(agent: string, reason: string, route: string): Promise<v
   const deadline = performance.now() + 10_000;
   for (;;) {
     const events = await w.events({ type: "admin.request", decision: "refused", limit: "100" });
-    const news = events.filter(({ id }) => !seen.has(id));
+    const news = events.filter(({ id }) => !known.has(id));
     const found = news.filter((event) => event["agent"] === agent && event["reason"] === reason);
     if (found.some((event) => JSON.stringify(event).includes(`"route":"${route}"`))) {
-      for (const { id } of events) seen.add(id);
+      for (const { id } of events) known.add(id);
       return;
     }
     assert.ok(performance.now() < deadline, `not recorded: ${agent} ${reason} ${route}, but ${JSON.stringify(news)}`);
