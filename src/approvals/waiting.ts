@@ -4,6 +4,7 @@ import type { TrustIndex } from "../core/trust/compiled.ts";
 import type { Db } from "../db/database.ts";
 import type { DatabaseClock } from "../system/clock.ts";
 import type { Log } from "../system/log.ts";
+import type { Metrics } from "../system/metrics.ts";
 import { stillHolds, type BoundContent } from "./content.ts";
 
 /** Bounds of calls that wait on one replica. */
@@ -73,6 +74,7 @@ interface WaitingDeps {
   readonly trust: () => TrustIndex;
   readonly streams: Pick<Streams, "open">;
   readonly log: Log;
+  readonly metrics: Pick<Metrics, "waitingCalls">;
 }
 
 interface Entry {
@@ -145,7 +147,7 @@ export function createWaiting(deps: WaitingDeps): Waiting {
 }
 
 /** Keeps a call until something ends its wait; that it is killed or its time over is seen as of a stream. */
-function kept({ clock, streams }: WaitingDeps, entries: Set<Entry>, call: WaitingCall): Promise<WaitEnd> {
+function kept({ clock, streams, metrics }: WaitingDeps, entries: Set<Entry>, call: WaitingCall): Promise<WaitEnd> {
   const { expiresAt, until, keys, whenGone } = call;
   return new Promise((resolve) => {
     const stream = streams.open({
@@ -159,11 +161,13 @@ function kept({ clock, streams }: WaitingDeps, entries: Set<Entry>, call: Waitin
       call,
       end(how) {
         if (!entries.delete(entry)) return;
+        metrics.waitingCalls.dec();
         stream.close();
         resolve(how);
       },
     };
     entries.add(entry);
+    metrics.waitingCalls.inc();
     whenGone(() => entry.end("gone"));
   });
 }

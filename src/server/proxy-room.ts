@@ -62,8 +62,8 @@ export function proxiedRooms(
 }
 
 /** Calls that wait for an approval. */
-export function openWaiting({ db, clock, streams, lifecycle, log }: Ground, trust: () => TrustIndex): Waiting {
-  const waiting = createWaiting({ db, clock, trust, streams, log });
+export function openWaiting({ db, clock, streams, lifecycle, log, metrics }: Ground, trust: () => TrustIndex): Waiting {
+  const waiting = createWaiting({ db, clock, trust, streams, log, metrics });
   // Who waits is told so while there is still somebody to tell it.
   lifecycle.onStop("accepting", "waiting calls", waiting.close);
   return waiting;

@@ -38,6 +38,8 @@ export interface Metrics {
   readonly upstreamOpen: Gauge<"resource">;
   /** Answers that are being relayed. */
   readonly proxiedStreams: Gauge<string>;
+  /** Calls that this replica holds until somebody decides. */
+  readonly waitingCalls: Gauge<string>;
   /** MCP servers that this replica started and that run. */
   readonly localServers: Gauge<string>;
   /** `result`: `ok`, or the kind of the egress error. */
@@ -134,6 +136,7 @@ export function createMetrics(options: {
     httpInFlight: gauge("ephor_http_requests_in_flight", "Requests that were accepted and not yet answered."),
     ...perResource,
     proxiedStreams: gauge("ephor_proxied_streams", "Answers of upstreams that are being relayed."),
+    waitingCalls: gauge("ephor_waiting_calls", "Calls that wait for an approval."),
     localServers: gauge("ephor_local_servers", "Local MCP servers that this replica started and that run."),
     issuerFetches: counter("ephor_issuer_fetch_total", "Fetches of issuers' documents and keys.", ["result"]),
     signatureMemoHits: counter("ephor_signature_memo_hits_total", "Signatures known to be good.", []),

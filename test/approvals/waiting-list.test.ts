@@ -6,6 +6,7 @@ import type { TrustIndex } from "../../src/core/trust/compiled.ts";
 import type { Db } from "../../src/db/database.ts";
 import { createDatabaseClock } from "../../src/system/clock.ts";
 import { createLog } from "../../src/system/log.ts";
+import { createMetrics } from "../../src/system/metrics.ts";
 import { handClock } from "../support/hand-clock.ts";
 import { until } from "../proxy/stage.ts";
 
@@ -38,7 +39,14 @@ function list(answer: (asked: { approval: string }[]) => Promise<Partial<Row>[]>
   const log = createLog({ level: "error" });
   const db = { query } as unknown as Db;
   return {
-    waiting: createWaiting({ db, clock: createDatabaseClock(clock), trust, streams, log }),
+    waiting: createWaiting({
+      db,
+      clock: createDatabaseClock(clock),
+      trust,
+      streams,
+      log,
+      metrics: createMetrics({ version: "0" }),
+    }),
     streams,
     looks,
     clock,

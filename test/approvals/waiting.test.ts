@@ -53,13 +53,20 @@ async function pendingOf({ txn }: Pick<Work, "txn">): Promise<string[]> {
   return items.map(({ id }) => id).toReversed();
 }
 
-/** A call that is held until somebody decides. */
+/** Calls that a replica holds. */
+async function waitingAt(url: string): Promise<number> {
+  const { text } = await w.request("GET", `${url}/metrics`);
+  return Number(/^ephor_waiting_calls (\d+)$/m.exec(text)?.[1]);
+}
+
+/** A call that is held until somebody decides: it waits when this returns. */
 async function held(
   job: Work,
   body: unknown,
   o: { headers?: Record<string, string>; url?: string } = {},
 ): Promise<Held> {
-  const before = await pendingOf(job);
+  const { url = w.url } = o;
+  const [before, others] = [await pendingOf(job), await waitingAt(url)];
   let isOver = false;
   const answer = soon(job.post(body, { ...o, headers: { ...waiting, ...o.headers } }));
   void answer.then(() => (isOver = true));
@@ -67,7 +74,7 @@ async function held(
   await until(async () => {
     assert.ok(!isOver, (await Promise.race([answer, undefined]))?.text);
     id = (await pendingOf(job)).find((one) => !before.includes(one));
-    return id !== undefined;
+    return id !== undefined && (await waitingAt(url)) === others + 1;
   }, "somebody is asked");
   return { answer, id: id ?? "", isOver: () => isOver };
 }
