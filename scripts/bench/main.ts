@@ -4,7 +4,7 @@
  *   npm run bench                       five rounds of five seconds a side and case
  *   npm run bench -- --quick            two rounds of two seconds
  *   npm run bench -- --case crowd       the same work with and without a million agents and 100,000 kills
- *   npm run bench -- --case proxy --case proxy-moderate --case proxy-nginx --case streams
+ *   npm run bench -- --case proxy --case proxy-moderate --case proxy-few --case proxy-nginx --case streams
  *   npm run bench -- --rounds 9 --seconds 10 --connections 32 --case introspection --json
  *   npm run bench -- --profile DIR      the server writes a CPU profile to DIR; numbers are then worse
  */
@@ -51,6 +51,8 @@ interface Case {
   readonly aim?: number;
   /** In place of those of all cases. */
   readonly connections?: number;
+  /** Requests a second, evenly spaced, for both sides; else as many as they answer. */
+  readonly rate?: number;
   readonly ephor: Side;
   readonly peer: Side;
 }
@@ -74,9 +76,11 @@ const MACHINE_CORES = availableParallelism();
 
 /** What the case of that name has in its database. */
 const CROWD_CASE = "crowd";
-const PROXY_CASES = { crowded: "proxy", moderate: "proxy-moderate", nginx: "proxy-nginx", streams: "streams" };
-/** Callers that wait for one answer before they ask again: the server is far from busy. */
-const MODERATE = 4;
+const PROXY_CASES = { crowded: "proxy", moderate: "proxy-moderate", few: "proxy-few", nginx: "proxy-nginx", streams: "streams" };
+/** Calls a second at which a server is far from busy. */
+const MODERATE = 200;
+/** Callers that wait for one answer before they ask again: what they ask keeps server and database busy. */
+const FEW = 4;
 const STREAMS = 500;
 const CROWD = { agents: 1_000_000, kills: 100_000 };
 
@@ -211,8 +215,10 @@ function casesOf(
     const title = "MCP call through the proxy (peer: a bare reverse proxy)";
     const relay = bareProxy("bare", bare.url, at);
     all.push({ ...proxied, name: PROXY_CASES.crowded, title, aim: 0.5, peer: relay });
-    const calm = `the same, ${MODERATE} connections`;
-    all.push({ ...proxied, name: PROXY_CASES.moderate, title: calm, peer: relay, connections: MODERATE });
+    const calm = `the same, ${MODERATE} calls a second`;
+    all.push({ ...proxied, name: PROXY_CASES.moderate, title: calm, peer: relay, rate: MODERATE });
+    const few = `the same, ${FEW} connections`;
+    all.push({ ...proxied, name: PROXY_CASES.few, title: few, peer: relay, connections: FEW });
   }
   if (nginx !== undefined)
     all.push({
@@ -240,12 +246,15 @@ function isWanted(name: string): boolean {
 async function runCase(bench: Bench, one: Case): Promise<CaseResult> {
   const { settings } = bench;
   say(`${one.title}: warming up`);
+  // At a rate of its own it is warm too late.
+  let isWarm = false;
   const rates = { ephor: FIRST_GUESS_PER_SECOND, peer: FIRST_GUESS_PER_SECOND };
   const measure = async (who: "ephor" | "peer", seconds: number): Promise<Measured> => {
     const measured = await runRound(bench, one[who], {
       seconds,
       count: Math.ceil(rates[who] * seconds * RESERVE),
       connections: one.connections ?? settings.connections,
+      rate: isWarm ? one.rate : undefined,
     });
     rates[who] = rates[who] === FIRST_GUESS_PER_SECOND ? measured.perSecond : Math.max(rates[who], measured.perSecond);
     return measured;
@@ -255,6 +264,7 @@ async function runCase(bench: Bench, one: Case): Promise<CaseResult> {
       done += (await measure(who, WARM_UP_SECONDS)).perSecond * WARM_UP_SECONDS;
     }
   }
+  isWarm = true;
   const rounds: { ephor: Measured; peer: Measured }[] = [];
   for (let i = 0; i < settings.rounds; i++) {
     // Who is first changes, so that whatever drifts does so for both.
@@ -284,7 +294,7 @@ interface LoadAnswer {
 async function runRound(
   bench: Bench,
   side: Side,
-  o: { seconds: number; count: number; connections: number },
+  o: { seconds: number; count: number; connections: number; rate: number | undefined },
 ): Promise<Measured> {
   const round = await side.prepare(o.count);
   const { ephor, crowded, bare, nginx, peer } = bench;
@@ -299,7 +309,7 @@ async function runRound(
   };
   const load = await askProcess<LoadAnswer>("./load-process.mjs", {
     run: [],
-    order: { ...round, connections: o.connections, seconds: o.seconds },
+    order: { ...round, connections: o.connections, seconds: o.seconds, rate: o.rate },
   });
   const used = {
     server: cpuMicroseconds([server]) - before.server,
