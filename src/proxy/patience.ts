@@ -2,6 +2,7 @@ import type { WaitEnd } from "../approvals/waiting.ts";
 import { deathKeys } from "../core/kill/keys.ts";
 import { InvalidTokenError, TemporarilyUnavailableError } from "../core/oauth/errors.ts";
 import type { EpochSeconds } from "../core/time.ts";
+import { checkLives } from "./check-lives.ts";
 import { recordRefusal, refused, type ProxiedCall } from "./decided.ts";
 import type { ProxyDeps } from "./deps.ts";
 import { ApprovalRequiredError } from "./exchange.ts";
@@ -104,9 +105,7 @@ export async function tooLate(
   call: ProxiedCall,
   approval: ApprovalRequiredError["approval"],
 ): Promise<never> {
-  // The gate is not asked here.
-  if (!(await deps.stillLives(call.holder)))
-    return await refused(deps, call, new InvalidTokenError({ reason: "token_revoked" }));
+  await checkLives(deps, call);
   const facts = { approval: approval.id, action: call.actions[0] };
   const decision = await recordRefusal(deps, call, { facts, reason: "approval_expired" });
   throw new ApprovalRequiredError(decision, { ...approval, status: "expired" });

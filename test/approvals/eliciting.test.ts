@@ -70,6 +70,9 @@ const decide = async (id: string, decision = "approve"): Promise<void> => {
 const statusOf = async (id: string): Promise<unknown> =>
   (await w.operator("GET", `/v1/approvals/${id}`)).body["status"];
 
+const claimsOf = (access: string): Json =>
+  JSON.parse(Buffer.from(access.split(".")[1] ?? "", "base64url").toString()) as Json;
+
 interface Question {
   readonly line: Line;
   /** Of the question. */
@@ -181,7 +184,7 @@ test("a kill cuts the stream of a waiting call", async () => {
   const as = await token();
   const session = await begin(as, URLS);
   const { line } = await asked(session, as, callOf({ n: 6 }));
-  const { jti } = JSON.parse(Buffer.from(as.split(".")[1] ?? "", "base64url").toString()) as { jti: string };
+  const { jti } = claimsOf(as);
   assert.equal((await w.operator("POST", "/v1/kill", { jti, reason: "test" })).status, 200);
   await assert.rejects(soon(line.next()), (error: Error) => !/still waits/.test(error.message));
 });
@@ -195,6 +198,31 @@ test("a call that its client cancelled is not made when it is approved", async (
   await endsPending(line, apr);
   await decide(apr);
   assert.deepEqual(arrived(), []);
+});
+
+test("INV-07 a killed token calls off no wait of its session, neither by cancelling the call nor by a no to the question", async () => {
+  const as = await token();
+  const session = await begin(as, URLS);
+  const other = await token();
+  const jti = String(claimsOf(other)["jti"]);
+  // It was seen here before it was killed.
+  await speak({ as: other, session, message: { ...RPC, id: 1, method: "ping" } });
+  const { line, id, approval: apr } = await asked(session, as, callOf({ n: 11 }));
+  assert.equal((await w.operator("POST", "/v1/kill", { jti, reason: "test" })).status, 200);
+  const messages = [
+    { ...RPC, method: "notifications/cancelled", params: { requestId: 5 } },
+    { ...RPC, id, result: { action: "decline" } },
+    { ...RPC, id, result: { action: "accept" } },
+  ];
+  for (const message of messages) {
+    assert.equal((await speak({ as: other, session, message })).status, 401);
+    const [last] = await w.events({ jti });
+    assert.deepEqual([last?.["decision"], last?.["reason"]], ["refused", "token_revoked"]);
+  }
+  await decide(apr);
+  assert.equal((await nextOf(line))?.["method"], "notifications/elicitation/complete", "it waited all the while");
+  assert.ok((await nextOf(line))?.["result"]);
+  assert.deepEqual(arrived(), [callOf({ n: 11 })]);
 });
 
 test("nobody else is asked: clients of forms only, without a session, or that take no events; and no other session answers", async () => {

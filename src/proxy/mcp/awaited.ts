@@ -96,7 +96,7 @@ function namesOf({ turn, message, opened }: AwaitedCall): string[] {
 }
 
 /** A client that cancels a call does not want it made when it is approved (MCP 2025-11-25, cancellation). */
-async function cancelled(deps: McpDeps, { turn, message, opened }: AwaitedCall): Promise<void> {
+async function cancelled(deps: McpDeps, { turn, message, opened, call }: AwaitedCall): Promise<void> {
   const id = message.method === "notifications/cancelled" ? message.params?.["requestId"] : undefined;
-  if (opened !== undefined && isRpcId(id)) await callOff(deps, turn, waitNameOf(turn.owner, opened, { request: id }));
+  if (opened !== undefined && isRpcId(id)) await callOff(deps, call, waitNameOf(turn.owner, opened, { request: id }));
 }

@@ -1,5 +1,6 @@
 import { TemporarilyUnavailableError } from "../../core/oauth/errors.ts";
 import { sha256Base64url } from "../../system/hash.ts";
+import { checkLives } from "../check-lives.ts";
 import type { ProxiedCall } from "../decided.ts";
 import { ApprovalRequiredError, BadGatewayError, CutError, type ProxiedAnswer, type RelayedBody } from "../exchange.ts";
 import { RELAYED } from "../forwarded-headers.ts";
@@ -9,7 +10,7 @@ import { rpcOf } from "./denials.ts";
 import { isRecord, RPC, RpcError, type McpMessage, type McpResponse } from "./message.ts";
 import type { Session, SessionOwner } from "./sessions.ts";
 import { writeEvent } from "./sse.ts";
-import type { McpDeps, Turn } from "./turn.ts";
+import { blankCall, type McpDeps, type Turn } from "./turn.ts";
 
 /** Times that one call asks its client about another approval. */
 const ROUNDS = 8;
@@ -128,6 +129,7 @@ export function askingText({ resource, actions, holder }: ProxiedCall, approval:
  * stands as it stood.
  *
  * @returns whether it was ours that was answered
+ * @throws {InvalidTokenError} recorded: whose token has ended says neither yes nor no
  */
 export async function elicitationAnswered(deps: McpDeps, turn: Turn, response: McpResponse): Promise<boolean> {
   const { owner, request } = turn;
@@ -138,7 +140,9 @@ export async function elicitationAnswered(deps: McpDeps, turn: Turn, response: M
   if (approval === undefined) return false;
   const { result } = response.said;
   const isLooking = isRecord(result) && result["action"] === "accept";
-  if (!isLooking) await callOff(deps, turn, waitNameOf(owner, opened, { approval }));
+  const call = blankCall(turn);
+  if (isLooking) await checkLives(deps, call);
+  else await callOff(deps, call, waitNameOf(owner, opened, { approval }));
   return true;
 }
 
@@ -147,8 +151,15 @@ export function waitNameOf(owner: SessionOwner, { id }: Session, what: object): 
   return sha256Base64url(JSON.stringify([owner.resource, owner.agent, owner.sub, id, what]));
 }
 
-/** Ends a wait. Where that cannot be told, it ends by its time. */
-export async function callOff({ waiting, log }: McpDeps, { request }: Turn, name: string): Promise<void> {
-  const { requestId } = request.presented;
+/**
+ * Ends a wait. Where that cannot be told, it ends by its time.
+ *
+ * @param call that calls it off; a session has other tokens, whose waits a dead one must not end
+ * @throws {InvalidTokenError} recorded
+ */
+export async function callOff(deps: McpDeps, call: ProxiedCall, name: string): Promise<void> {
+  const { waiting, log } = deps;
+  const { requestId } = call;
+  await checkLives(deps, call);
   await waiting.callOff(name).catch((err: unknown) => log.warn("wait_not_called_off", { requestId, err }));
 }

@@ -1,6 +1,7 @@
 import { rawHeader } from "../forwarded-headers.ts";
 import { InvalidRequestError, InvalidTokenError } from "../../core/oauth/errors.ts";
 import type { UpstreamAnswer } from "../../system/egress-upstreams.ts";
+import { checkLives } from "../check-lives.ts";
 import { decided, refused, type DecidedCall, type ProxiedCall } from "../decided.ts";
 import {
   BadGatewayError,
@@ -53,9 +54,7 @@ export async function isMalformed(deps: McpDeps, call: ProxiedCall, error: unkno
 export async function sessionEnded(deps: McpDeps, turn: Turn): Promise<ProxiedAnswer> {
   if ("command" in turn.upstream) {
     const session = sessionOf(deps, turn.request, turn.owner);
-    // The gate is not asked here.
-    if (!(await deps.stillLives(turn.holder)))
-      return await refused(deps, blankCall(turn), new InvalidTokenError({ reason: "token_revoked" }));
+    await checkLives(deps, blankCall(turn));
     if (session !== undefined) deps.local.endSession(session.id);
     return { status: 204, headers: RELAYED, body: new Uint8Array() };
   }
@@ -67,11 +66,7 @@ export async function sessionEnded(deps: McpDeps, turn: Turn): Promise<ProxiedAn
 /** A client answers what its session's server asked. Nobody else's answer goes anywhere, and none that nobody asked for. */
 export async function clientAnswered(deps: McpDeps, turn: Turn, response: McpResponse): Promise<ProxiedAnswer> {
   // What we asked ourselves goes to no server.
-  if (await elicitationAnswered(deps, turn, response)) {
-    // The gate is not asked here.
-    if (await deps.stillLives(turn.holder)) return { status: 202, headers: RELAYED, body: new Uint8Array() };
-    return await refused(deps, blankCall(turn), new InvalidTokenError({ reason: "token_revoked" }));
-  }
+  if (await elicitationAnswered(deps, turn, response)) return { status: 202, headers: RELAYED, body: new Uint8Array() };
   const order = await readSessionOrder(deps, turn, (session) => {
     const id = session && askedIn(deps.sessions, response.id, { owner: turn.owner, session: session.id });
     if (id === undefined) throw unasked();
