@@ -1,3 +1,5 @@
+import type { EventDraft } from "./event.ts";
+
 /** What is kept beside an event and written in the same step: a row of `ephor.recordings`. The ledger only commits to it. */
 export interface KeptRow {
   readonly event: string;
@@ -15,3 +17,8 @@ export interface KeptRow {
 
 /** Makes the row, once the event has its id. */
 export type Keeping = (event: string) => Promise<KeptRow>;
+
+/** The facts of an event beside which nothing could be kept: they commit to nothing, and say so. */
+export function factsUnkept({ kept: _kept, ...facts }: EventDraft["facts"]): EventDraft["facts"] {
+  return { ...facts, unkept: "not sealed" };
+}

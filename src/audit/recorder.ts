@@ -4,9 +4,10 @@ import type { Db } from "../db/database.ts";
 import { DatabaseError } from "../db/errors.ts";
 import { createLane } from "../db/lane.ts";
 import type { DatabaseClock } from "../system/clock.ts";
+import type { Log } from "../system/log.ts";
 import { createUlids, type Ulids } from "../system/random.ts";
 import { eventRow, type EventDraft, type EventRow } from "./event.ts";
-import type { Keeping, KeptRow } from "./keeping.ts";
+import { factsUnkept, type Keeping, type KeptRow } from "./keeping.ts";
 import { createStream } from "./stream.ts";
 
 /** SQLSTATE of our own: the stream does not stand where we thought (an append of unknown outcome went through). */
@@ -19,17 +20,32 @@ interface Answer {
   readonly r: { readonly seq: number; readonly hash: string };
 }
 
+/** An event with its id and its time. */
+interface Stamped {
+  readonly draft: EventDraft;
+  readonly id: string;
+  readonly atMs: number;
+}
+
+interface Verdict {
+  readonly decision: EventRow["decision"];
+  readonly reason?: Reason | undefined;
+}
+
 interface NotedRow {
   readonly row: EventRow;
   readonly kept?: KeptRow;
 }
 
-/** Records what needs no decision of the gate. */
+/**
+ * Records what needs no decision of the gate. It has happened already, so that it is recorded also where nothing can be kept
+ * beside it; what must be kept is the gate's.
+ */
 export interface Recorder {
   /** A refusal. Resolves with the event's id once it is durable, and what is kept beside it. */
   refused(draft: EventDraft, reason: Reason, keeping?: Keeping): Promise<string>;
   /** Something that happened and was not a decision of its own; likewise. */
-  noted(draft: EventDraft, reason?: Reason, keeping?: Keeping): Promise<string>;
+  noted(draft: EventDraft, reason?: Reason): Promise<string>;
   /** The same of what nobody waits for: it is durable some milliseconds later, with whatever else was told meanwhile. */
   later(draft: EventDraft, keeping?: Keeping): Promise<string>;
   /** An event for one of the database functions that append it themselves (kill, apply, end of a task). */
@@ -47,11 +63,12 @@ export interface Recorder {
 export function createRecorder(deps: {
   db: Db;
   clock: DatabaseClock;
+  log: Pick<Log, "error">;
   replica: string;
   ids?: Ulids;
   trustVersion?: () => number;
 }): Recorder {
-  const { db, clock, replica, ids = createUlids(), trustVersion } = deps;
+  const { db, clock, log, replica, ids = createUlids(), trustVersion } = deps;
   const connection = db.dedicated("recorder");
   const stream = createStream(connection, { replica, name: "notes", clock });
 
@@ -79,18 +96,35 @@ export function createRecorder(deps: {
   }
 
   const lane = createLane(send);
-  const make = (draft: EventDraft, decision: EventRow["decision"], reason?: Reason): EventRow => {
+  const stamp = (draft: EventDraft): Stamped => {
     const atMs = Math.floor(clock.nowMs());
     const facts = trustVersion === undefined ? draft.facts : { trust_version: trustVersion(), ...draft.facts };
-    return eventRow({ ...draft, facts }, { id: `evt_${ids(atMs)}`, atMs, replica }, { decision, reason });
+    return { draft: { ...draft, facts }, id: `evt_${ids(atMs)}`, atMs };
   };
-  const submit = (row: EventRow, keeping: Keeping | undefined, by: "now" | "soon" = "now"): Promise<string> =>
-    keeping === undefined ? lane.submit({ row }, by) : keeping(row.id).then((kept) => lane.submit({ row, kept }, by));
+  const make = ({ draft, id, atMs }: Stamped, verdict: Verdict): EventRow =>
+    eventRow(draft, { id, atMs, replica }, verdict);
+  const submit = (
+    stamped: Stamped,
+    verdict: Verdict,
+    { keeping, by = "now" }: { keeping?: Keeping | undefined; by?: "now" | "soon" } = {},
+  ): Promise<string> => {
+    const row = make(stamped, verdict);
+    if (keeping === undefined) return lane.submit({ row }, by);
+    return keeping(row.id).then(
+      (kept) => lane.submit({ row, kept }, by),
+      (err: unknown) => {
+        const { id, draft } = stamped;
+        log.error("recording_not_sealed", { eventId: id, requestId: draft.requestId, err });
+        const facts = factsUnkept(draft.facts);
+        return lane.submit({ row: make({ ...stamped, draft: { ...draft, facts } }, verdict) }, by);
+      },
+    );
+  };
   return {
-    refused: (draft, reason, keeping) => submit(make(draft, "refused", reason), keeping),
-    noted: (draft, reason, keeping) => submit(make(draft, "noted", reason), keeping),
-    later: (draft, keeping) => submit(make(draft, "noted"), keeping, "soon"),
-    draft: make,
+    refused: (draft, reason, keeping) => submit(stamp(draft), { decision: "refused", reason }, { keeping }),
+    noted: (draft, reason) => submit(stamp(draft), { decision: "noted", reason }),
+    later: (draft, keeping) => submit(stamp(draft), { decision: "noted" }, { keeping, by: "soon" }),
+    draft: (draft, decision, reason) => make(stamp(draft), { decision, reason }),
     idle: () => lane.idle(),
   };
 }

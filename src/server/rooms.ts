@@ -49,7 +49,7 @@ export async function openRooms(config: Config, ground: Ground): Promise<{ rooms
   const canary = createCanary({ everySeconds: config.canarySeconds, issuer });
   const programs = createPrograms(config.stdio.allow);
   const ids = createUlids();
-  const recorder = createRecorder({ db, clock, replica, ids, trustVersion: () => registry.trust.version });
+  const recorder = createRecorder({ db, clock, log, replica, ids, trustVersion: () => registry.trust.version });
   const registry = createRegistry({
     db,
     clock,

@@ -5,7 +5,6 @@ import { createNoise } from "../../src/audit/noise.ts";
 import { queryEvents } from "../../src/audit/query.ts";
 import { drawChain } from "../../src/core/delegation/draw.ts";
 import { DatabaseError } from "../../src/db/errors.ts";
-import { createRecorder } from "../../src/audit/recorder.ts";
 import { createGate } from "../../src/authz/gate.ts";
 import { ask, ledgerWorld } from "../audit/ledger-world.ts";
 
@@ -204,7 +203,7 @@ test("A-AUD-06 INV-14 the application's role may append to the ledger and read i
 
 test("A-AUD-07 a flood of strangers costs a bounded number of rows; every refusal of an authenticated agent has its own", async (t) => {
   const world = await ledgerWorld(t);
-  const recorder = createRecorder({ db: world.db, clock: world.clock, replica: "r1" });
+  const recorder = world.recorder("r1");
   const noise = createNoise({ db: world.db, clock: world.clock, recorder });
   t.after(() => noise.close());
   const draft = { type: "token.issue" as const, facts: {} };

@@ -7,6 +7,7 @@ import { createRecorder, type Recorder } from "../../src/audit/recorder.ts";
 import { verifyLedger, type LedgerVerdict } from "../../src/audit/verify.ts";
 import { readJws } from "../../src/core/token/jws.ts";
 import { createDatabaseClock } from "../../src/system/clock.ts";
+import { createLog } from "../../src/system/log.ts";
 import { verifyJwsSignature } from "../../src/system/jws-signature.ts";
 import { ulid } from "../../src/system/random.ts";
 import { testDatabase, type Cleanup } from "../support/database.ts";
@@ -21,6 +22,7 @@ export async function ledgerWorld(t: Cleanup) {
   const hand = handClock(START);
   const clock = createDatabaseClock(hand);
   const { db } = database;
+  const log = createLog({ level: "silent" });
   const signer = headSigner();
   const beat = (replica: string) =>
     database.admin(
@@ -43,7 +45,7 @@ export async function ledgerWorld(t: Cleanup) {
     beat,
     headsOf,
     gate: (replica: string): Gate => createGate({ db, clock, replica }),
-    recorder: (replica: string): Recorder => createRecorder({ db, clock, replica }),
+    recorder: (replica: string): Recorder => createRecorder({ db, clock, log, replica }),
     verify: (outsideHead?: string): Promise<LedgerVerdict> =>
       verifyLedger(db, { verifyHead: signer.verify, outsideHead }),
     /** One head now, whatever the time since the last. */

@@ -4,6 +4,7 @@ import type { Ask } from "../../src/authz/ask.ts";
 import { createGate } from "../../src/authz/gate.ts";
 import { createRecorder } from "../../src/audit/recorder.ts";
 import { createDatabaseClock } from "../../src/system/clock.ts";
+import { createLog } from "../../src/system/log.ts";
 import { handClock } from "../support/hand-clock.ts";
 import { testDatabase, type Cleanup } from "../support/database.ts";
 
@@ -14,7 +15,7 @@ async function gateOn(t: Cleanup) {
   const database = await testDatabase(t);
   const clock = createDatabaseClock(handClock(START));
   const gate = createGate({ db: database.db, clock, replica: "r1" });
-  const recorder = createRecorder({ db: database.db, clock, replica: "r1" });
+  const recorder = createRecorder({ db: database.db, clock, log: createLog({ level: "silent" }), replica: "r1" });
   return { ...database, clock, gate, recorder };
 }
 

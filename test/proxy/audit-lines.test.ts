@@ -76,10 +76,16 @@ test("a call whose outcome nobody recorded says so; an outcome of an older page 
       events: [
         event("evt_3", "call.outcome", { of: "evt_0", outcome: "done", status: 200, ms: 3 }),
         event("evt_2", "call.forward", { action: "write\u001b", path: ["a", "b"] }),
+        event("evt_5", "call.forward", { action: "read" }),
+        event("evt_6", "call.outcome", { of: "evt_5", outcome: "done", unkept: "not sealed\u001b" }),
       ],
     }),
   );
   const { out } = await ephor(["audit"], server.env);
   assert.match(out, /call\.outcome {2}noted {2}resource=crm\n/);
   assert.match(out, /agent=a → b {2}call=crm:write\\u\{1b\} {2}outcome=none recorded/);
+  assert.ok(!out.includes("not kept"));
+  const withArguments = await ephor(["audit", "--arguments"], server.env);
+  assert.match(withArguments.out, /call=crm:read .*id=evt_5\n {4}answer: not kept \(not sealed\\u\{1b\}\)\n/);
+  assert.equal(withArguments.out.match(/not kept/g)?.length, 1, "of the others nothing would have been kept");
 });

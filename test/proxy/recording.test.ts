@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
-import { createHmac } from "node:crypto";
+import crypto, { createHmac } from "node:crypto";
 import { readFileSync } from "node:fs";
+import { syncBuiltinESMExports } from "node:module";
 import { join } from "node:path";
-import { after, beforeEach, test } from "node:test";
+import { after, beforeEach, test, type TestContext } from "node:test";
 import { CALL_COLUMN } from "../../src/approvals/sealed-call.ts";
 import { createSweeper } from "../../src/db/sweep.ts";
 import { RECORDING_COLUMN } from "../../src/proxy/recording.ts";
@@ -319,6 +320,51 @@ test("what cannot be kept is not forwarded: no recording, no call; a resource th
   const quiet = (await eventsOf(w, "call.forward")).find((event) => event["resource"] === "quiet") as Event;
   assert.equal(quiet.body["kept"], undefined);
   assert.equal((await recording(quiet)).status, 404);
+});
+
+/** From now on nothing can be sealed. @returns ends it */
+function unsealable(t: TestContext): () => void {
+  t.mock.method(crypto, "createCipheriv", () => {
+    throw new Error("no cipher");
+  });
+  syncBuiltinESMExports();
+  return () => {
+    t.mock.restoreAll();
+    syncBuiltinESMExports();
+  };
+}
+
+test("INV-29 an answer that cannot be sealed costs its recording, not its call's outcome; arguments that cannot be cost the call", async (t) => {
+  const access = await token("crm:write");
+  let end = (): void => {};
+  t.after(() => end());
+  crm.answer = (req, res, body) => {
+    end = unsealable(t);
+    plain(req, res, body);
+  };
+  assert.equal((await post({ a: 1 }, { token: access })).status, 200);
+  const decision = await last("call.forward", "granted");
+  const outcome = await outcomeOf(decision);
+  assert.deepEqual(
+    [outcome.body["outcome"], outcome.body["status"], outcome.body["unkept"], outcome.body["kept"]],
+    ["done", 200, "not sealed", undefined],
+  );
+  assert.equal((await recording(outcome)).status, 404);
+  assert.ok(w.lines.some((line) => line.includes("recording_not_sealed") && line.includes(outcome.id)));
+
+  crm.seen.length = 0;
+  assert.equal((await post({ a: 2 }, { token: access })).status, 500);
+  assert.equal(crm.seen.length, 0);
+  assert.equal((await last("call.forward", "granted")).id, decision.id);
+  assert.equal((await post({ forbidden: "fruit" }, { token: access })).status, 403);
+  const refused = await last("call.forward", "refused");
+  assert.deepEqual([refused["reason"], refused.body["unkept"]], ["condition_false", "not sealed"]);
+  end();
+  crm.answer = plain;
+  assert.deepEqual(await textOf(decision), { arguments: { query: {}, body: { a: 1 } } });
+  assert.equal((await post({ a: 3 }, { token: access })).status, 200);
+  assert.ok(keptOf(await outcomeOf(await last("call.forward", "granted"))).commitment);
+  assert.equal(await isVerified(), true);
 });
 
 test("a body that is no JSON, and arguments beyond the bound, are refused where calls are kept", async () => {

@@ -100,6 +100,12 @@ export function isKept({ body }: AuditEvent): boolean {
   return typeof body["kept"] === "object" && body["kept"] !== null;
 }
 
+/** Why nothing was kept beside an event that would have had something. */
+export function unkeptLines(part: string, { body }: AuditEvent): string[] {
+  const why = textOf(body["unkept"]);
+  return why === undefined ? [] : [`    ${printable(part)}: not kept (${printable(why)})`];
+}
+
 /** What was kept, below its line; everything in it is strangers' text. */
 export function recordingLines(part: string, found: RecordingView | undefined): string[] {
   if (found === undefined) return [`    ${printable(part)}: not kept any more`];

@@ -8,7 +8,7 @@ import type { CliContext } from "../context.ts";
 import { CliFailure, EXIT, type ExitCode } from "../exit-code.ts";
 import { shownInstant } from "../moments.ts";
 import { printable, printableJson } from "../printable.ts";
-import { auditLines, isKept, recordingLines } from "./audit-lines.ts";
+import { auditLines, isKept, recordingLines, unkeptLines } from "./audit-lines.ts";
 import { queryOf, type LedgerFilters } from "./ledger-filters.ts";
 
 /** `ephor chain TXN`: a task with all its agents and tokens. */
@@ -78,8 +78,7 @@ export async function audit(
   } else {
     for (const { text, events } of auditLines(page.events)) {
       context.print(text);
-      for (const event of withArguments ? events.filter(isKept) : [])
-        context.print(...recordingLines(partOf(event), await recordingOf(context, event)));
+      for (const event of withArguments ? events : []) context.print(...(await keptLines(context, event)));
     }
   }
   if (page.next !== undefined) context.say(`older ones: --until, or a larger --limit (now ${limit})`);
@@ -103,6 +102,11 @@ async function recordingOf({ api }: CliContext, { id }: AuditEvent): Promise<Rec
     if (error instanceof ApiError && error.status === 404) return undefined;
     throw error;
   }
+}
+
+async function keptLines(context: CliContext, event: AuditEvent): Promise<string[]> {
+  const part = partOf(event);
+  return isKept(event) ? recordingLines(part, await recordingOf(context, event)) : unkeptLines(part, event);
 }
 
 function partOf({ type }: AuditEvent): string {
