@@ -145,6 +145,21 @@ test("the table itself refuses what it must", () => {
   assert.equal(mayImport("core/x.ts", "system/x.ts"), false);
 });
 
+test("what two rooms tell each other is written once: no room repeats another's interface", () => {
+  const rooms = new Map<string, Set<string>>();
+  // The sdk is a package of its own, whose types are its users' to read.
+  for (const name of files.filter((one) => roomOf(one) !== "sdk"))
+    for (const [text] of codeOf(name).matchAll(/^export interface \w+[^{]*\{[\s\S]*?^\}/gm)) {
+      const key = text.replace(/\s+/g, " ");
+      rooms.set(key, (rooms.get(key) ?? new Set()).add(roomOf(name)));
+    }
+  assert.ok(rooms.size > 100);
+  assert.deepEqual(
+    [...rooms].filter(([, where]) => where.size > 1),
+    [],
+  );
+});
+
 test("nobody imports another room's store", () => {
   const wrong = imports.filter(
     ({ from, target }) => target !== undefined && basename(target) === "store.ts" && roomOf(from) !== roomOf(target),

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import type { PageAnswer, PageRequest } from "../api/pages.ts";
 import { OAuthError } from "../core/oauth/errors.ts";
 import { checkContentType, readForm, type Form } from "../core/oauth/form.ts";
 import type { Reason } from "../core/oauth/reasons.ts";
@@ -12,8 +13,6 @@ import {
   type Answer,
   type ConsolePorts,
   type Page,
-  type PageAnswer,
-  type PageRequest,
   type RefusalReason,
   type Viewer,
 } from "./page.ts";

@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
+import type { PageAnswer, PageRequest } from "../api/pages.ts";
 import type { Clock } from "../system/clock.ts";
 import type { Log } from "../system/log.ts";
 import type { Metrics } from "../system/metrics.ts";
@@ -7,29 +8,6 @@ import type { InProcess } from "./in-process.ts";
 import { LIMITS } from "./limits.ts";
 import { headerText, lazySignal } from "./request.ts";
 import type { Addresses, NodeHandler, RequestTarget } from "./request.ts";
-
-/** A request for an operator's page, read strictly and judged by nobody yet. */
-export interface PageRequest {
-  readonly requestId: string;
-  readonly method: string;
-  readonly path: string;
-  readonly query: string | undefined;
-  readonly cookies: string | undefined;
-  readonly origin: string | undefined;
-  readonly fetchSite: string | undefined;
-  readonly contentType: string | undefined;
-  readonly remoteAddress: string;
-  readonly receivedAtMs: number;
-  readonly signal: AbortSignal;
-  readonly read: () => Promise<Uint8Array>;
-}
-
-/** What a page's maker answers; it maps whatever is no bug. */
-export interface PageAnswer {
-  readonly status: number;
-  readonly headers: Readonly<Record<string, string | readonly string[]>>;
-  readonly body: string;
-}
 
 /** Who makes the pages. `http` does not know the console, nor the console `http`. */
 export interface PageMaker {

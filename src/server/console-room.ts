@@ -1,6 +1,7 @@
 import type { Recorder } from "../audit/recorder.ts";
 import { createConsole } from "../console/console.ts";
-import type { ConsolePorts, PageRequest as ConsoleRequest, Viewer } from "../console/page.ts";
+import type { PageRequest } from "../api/pages.ts";
+import type { ConsolePorts, Viewer } from "../console/page.ts";
 import { InvalidTokenError } from "../core/oauth/errors.ts";
 import type { TrustIndex } from "../core/trust/compiled.ts";
 import type { Db } from "../db/database.ts";
@@ -86,7 +87,7 @@ function portsOf(
 }
 
 /** Of a path that anybody wrote: without what stands for an id. */
-function routeOf({ method, path }: ConsoleRequest): string {
+function routeOf({ method, path }: PageRequest): string {
   const [, , section = "", ...rest] = path.split("/");
   const known = /^[a-z-]{1,20}$/.test(section) ? `/${section}` : "";
   return `${method} /console${known}${rest.length > 0 ? "/{…}" : ""}`;
@@ -112,7 +113,7 @@ function nameOf({ who, operator }: Session): string {
   return operator === undefined ? `human:${who.person.sub}` : `operator:${operator.name}`;
 }
 
-function viewerOf(session: Session, { api, request }: { api: InProcess; request: ConsoleRequest }): Viewer {
+function viewerOf(session: Session, { api, request }: { api: InProcess; request: PageRequest }): Viewer {
   const { who, operator, csrf, expiresAt } = session;
   const { caller, roles, isOurs } = foundSession(session);
   const person = who.kind === "person" ? who.person : undefined;

@@ -1,4 +1,5 @@
-import type { ConsolePorts, PageRequest } from "../console/page.ts";
+import type { PageRequest } from "../api/pages.ts";
+import type { ConsolePorts } from "../console/page.ts";
 import { OAuthError } from "../core/oauth/errors.ts";
 import type { Federation } from "../federation/federation.ts";
 import { createSignIn } from "../operators/sign-in.ts";

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import type { PageRequest } from "../../src/http/pages.ts";
+import type { PageRequest } from "../../src/api/pages.ts";
 import { startEdge } from "./edge-server.ts";
 
 test("A-ADM-03 pages go out with HSTS under an https issuer, with our headers, and none for other paths", async (t) => {
