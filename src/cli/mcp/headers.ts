@@ -1,14 +1,8 @@
+import { encodeHeaderValue, namedTarget } from "../../core/mcp-headers.ts";
 import { isRecord } from "../../sdk/client/wire.ts";
 import type { ClientMessage } from "./message.ts";
 
 const VERSION_KEY = "io.modelcontextprotocol/protocolVersion";
-
-/** Methods whose target is named by a header too, and by which member. */
-const NAMED: Readonly<Record<string, "name" | "uri">> = {
-  "tools/call": "name",
-  "prompts/get": "name",
-  "resources/read": "uri",
-};
 
 /** The version that a request of the revisions without sessions says of itself. */
 export function modernVersion(message: ClientMessage): string | undefined {
@@ -31,25 +25,19 @@ export function namingHeaders(
   message: Exclude<ClientMessage, { kind: "response" }>,
   at: { version: string; paramHeaders: ParamHeaders },
 ): Record<string, string> {
-  const member = NAMED[message.method];
-  const target = member && message.params[member];
+  const target = namedTarget(message);
   const headers: Record<string, string> = {
     "mcp-protocol-version": at.version,
     "mcp-method": message.method,
-    ...(typeof target === "string" && { "mcp-name": encoded(target) }),
+    ...(target !== undefined && { "mcp-name": encodeHeaderValue(target) }),
   };
   for (const { path, name } of at.paramHeaders) {
     let value: unknown = message.params["arguments"];
     for (const part of path) value = isRecord(value) && Object.hasOwn(value, part) ? value[part] : undefined;
     if (typeof value === "string" || typeof value === "boolean" || Number.isSafeInteger(value))
-      headers[`mcp-param-${name}`] = encoded(String(value));
+      headers[`mcp-param-${name}`] = encodeHeaderValue(String(value));
   }
   return headers;
-}
-
-function encoded(value: string): string {
-  const isPlain = /^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/.test(value) && !value.startsWith("=?base64?");
-  return isPlain ? value : `=?base64?${Buffer.from(value, "utf8").toString("base64")}?=`;
 }
 
 const HEADER_PART = /^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$/;

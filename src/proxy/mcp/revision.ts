@@ -1,3 +1,4 @@
+import { decodeHeaderValue, encodeHeaderValue, hasNamedTarget, namedTarget } from "../../core/mcp-headers.ts";
 import type { HeaderLines } from "../forwarded-headers.ts";
 import { isRecord, RPC, RpcError, type McpMessage } from "./message.ts";
 
@@ -18,13 +19,6 @@ export interface Spoken {
   /** `Mcp-Param-*`, by lower-case name, which an intermediary hands on. */
   readonly mirrored: Readonly<Record<string, string>>;
 }
-
-/** Methods whose target is named by a header too, and by which member. */
-const NAMED: Readonly<Record<string, "name" | "uri">> = {
-  "tools/call": "name",
-  "prompts/get": "name",
-  "resources/read": "uri",
-};
 
 /**
  * The revision that a message is of, with its headers checked against its body. They are checked whenever they are there,
@@ -47,7 +41,7 @@ export function spokenBy(message: McpMessage, headers: HeaderLines): Spoken {
     if (!isModern(said)) throw unsupported(said, id, MODERN);
     if (message.kind === "request" && !isRecord((meta as Record<string, unknown>)[CAPABILITIES_KEY]))
       throw new RpcError(RPC.invalidParams, `_meta has no ${CAPABILITIES_KEY}.`, { status: 400, id });
-    for (const name of ["mcp-method", ...(NAMED[message.method] ? ["mcp-name"] : [])])
+    for (const name of ["mcp-method", ...(hasNamedTarget(message.method) ? ["mcp-name"] : [])])
       if (message.kind === "request" && one(headers, name, id) === undefined)
         throw mismatch(`The header ${name} is missing.`, id);
     return { era: "modern", version, mirrored };
@@ -77,8 +71,8 @@ export function spokenWithout(headers: HeaderLines): { readonly version: string 
 
 /** The headers that say to an upstream what the body says, written from the body. */
 export function namingHeaders(message: McpMessage): Record<string, string> {
-  const target = targetOf(message);
-  return { "mcp-method": message.method, ...(target !== undefined && { "mcp-name": encoded(target) }) };
+  const target = namedTarget(message);
+  return { "mcp-method": message.method, ...(target !== undefined && { "mcp-name": encodeHeaderValue(target) }) };
 }
 
 /** `_meta` of a request of our own. */
@@ -99,36 +93,10 @@ function checkNames(message: McpMessage, headers: HeaderLines): void {
   const method = one(headers, "mcp-method", id);
   if (method !== undefined && method !== message.method) throw mismatch("Mcp-Method is not the body's.", id);
   const name = one(headers, "mcp-name", id);
-  if (name !== undefined && decodedValue(name, id) !== targetOf(message))
-    throw mismatch("Mcp-Name is not the body's.", id);
-}
-
-function targetOf({ method, params }: McpMessage): string | undefined {
-  const member = NAMED[method];
-  const target = member && params?.[member];
-  return typeof target === "string" ? target : undefined;
-}
-
-const SENTINEL = /^=\?base64\?([A-Za-z0-9+/]*={0,2})\?=$/;
-
-/** @throws {RpcError} for what looks encoded and is not */
-function decodedValue(value: string, id: McpId): string {
-  if (!value.startsWith("=?base64?")) return value;
-  const [, text] = SENTINEL.exec(value) ?? [];
-  if (text === undefined) throw mismatch("A header is badly encoded.", id);
-  const bytes = Buffer.from(text, "base64");
-  // One spelling: what another decoder could read as something else is refused.
-  if (bytes.toString("base64") !== text) throw mismatch("A header is badly encoded.", id);
-  try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch {
-    throw mismatch("A header is badly encoded.", id);
-  }
-}
-
-function encoded(value: string): string {
-  const isPlain = /^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/.test(value) && !value.startsWith("=?base64?");
-  return isPlain ? value : `=?base64?${Buffer.from(value, "utf8").toString("base64")}?=`;
+  if (name === undefined) return;
+  const said = decodeHeaderValue(name);
+  if (said === undefined) throw mismatch("A header is badly encoded.", id);
+  if (said !== namedTarget(message)) throw mismatch("Mcp-Name is not the body's.", id);
 }
 
 function mirroredOf(headers: HeaderLines, id: McpId): Record<string, string> {
