@@ -26,6 +26,8 @@ export function receiptOf(of: {
 }): KeptReceipt {
   const { order, targets, reach, at, replicas = [] } = of;
   const state = { outcome: order.dryRun ? ("would_die" as const) : ("dead" as const), at };
+  // Its upstream decides when it is dead; until somebody looked, it is being ended.
+  const leaseState = { ...state, outcome: order.dryRun ? state.outcome : ("retrying" as const) };
   const lines = new Map<string, ReceiptLine>();
   const add = (line: ReceiptLine): void => {
     // What was named is told once, with what is known of it.
@@ -35,12 +37,13 @@ export function receiptOf(of: {
   for (const one of order.targets) if (one.kind === "trace") add({ kind: "trace", id: one.value, ...state });
   for (const target of targets) {
     if (target.kind === "all") add({ kind: "all", id: "all", ...state });
+    else if (target.kind === "lease") add({ kind: "lease", id: target.value, ...leaseState });
     else
       add({ kind: target.kind, id: target.value, ...(target.kind === "agent" && { agent: target.value }), ...state });
   }
   for (const hit of reach?.hits ?? []) {
     const { kind, id } = hit;
-    if (hit.kind === "lease") add({ kind, id, ...state, ...(!order.dryRun && { outcome: "retrying" }) });
+    if (hit.kind === "lease") add({ kind, id, ...leaseState });
     else if (hit.kind === "jti") {
       const expires = new Date(hit.expiresAt * 1_000).toISOString();
       add({ kind, id, agent: hit.agent, ...state, expires_at: expires });

@@ -3,7 +3,7 @@ import type { CredentialProvider } from "../broker/provider.ts";
 import { JWT_TYP } from "../core/oauth/vocabulary.ts";
 import type { Db } from "../db/database.ts";
 import type { Call, Rooms } from "../http/rooms.ts";
-import { leaseOutcomes } from "../revocation/lease-outcomes.ts";
+import { leaseOutcomes, type Ending } from "../revocation/lease-outcomes.ts";
 import { reachOf, type Reach } from "../revocation/reach.ts";
 import { receiptOf, withLeases, type KeptReceipt, type ReceiptLine } from "../revocation/receipt.ts";
 import { keyOf, type KillTarget, type StoredKill } from "../revocation/revocation.ts";
@@ -85,18 +85,21 @@ export function killRooms(deps: KillRoomDeps): Rooms["kills"] {
   };
 }
 
+/** What is not known any more: nothing better is promised than what its upstream said at the time. */
+const UNKNOWN: Ending = { atOnce: false, residualSeconds: Number.POSITIVE_INFINITY };
+
 /** Receipts with their leases as they stand when asked for. */
 function receipts({ sts: { db, clock, revocation, log }, kinds }: KillRoomDeps) {
-  const canEnd = (kind: string, given: unknown): boolean => {
+  const endingBy = (kind: string, given: unknown): Ending => {
     const provider = kinds.get(kind);
     const settings = provider?.settings.safeParse(given);
-    return (
-      provider?.destroy !== undefined && settings?.success === true && provider.residualSeconds(settings.data) === 0
-    );
+    if (provider === undefined || settings?.success !== true) return UNKNOWN;
+    const residualSeconds = provider.residualSeconds(settings.data);
+    return { atOnce: provider.destroy !== undefined && residualSeconds === 0, residualSeconds };
   };
   const asTheyStand = async (lines: readonly ReceiptLine[]): Promise<ReceiptLine[]> => {
     const ids = lines.filter(({ kind }) => kind === "lease").map(({ id }) => id);
-    return withLeases(lines, await leaseOutcomes(db, ids, { canEnd, now: clock.now() }));
+    return withLeases(lines, await leaseOutcomes(db, ids, { endingBy, now: clock.now() }));
   };
   return {
     asTheyStand,

@@ -14,8 +14,12 @@ export interface FakeGithub extends UpstreamServer {
   readonly appJwts: readonly { header: Record<string, unknown>; claims: Record<string, unknown> }[];
   /** Tokens that are good now. */
   readonly live: ReadonlySet<string>;
+  /** Requests that it is too busy for: 503, and nothing is done. */
+  isAwayFor: ((request: SeenRequest) => boolean) | undefined;
   /** Changes the next answers to one kind of request; undefined as result leaves it as it is. */
-  meddle: ((request: SeenRequest, reply: UpstreamReply) => UpstreamReply | undefined) | undefined;
+  meddle:
+    | ((request: SeenRequest, reply: UpstreamReply) => UpstreamReply | undefined | Promise<UpstreamReply>)
+    | undefined;
 }
 
 const LEVELS = ["read", "write", "admin"];
@@ -30,7 +34,12 @@ export async function startFakeGithub(app: {
 }): Promise<FakeGithub> {
   const live = new Set<string>();
   const appJwts: { header: Record<string, unknown>; claims: Record<string, unknown> }[] = [];
-  const fake = { live, appJwts, meddle: undefined as FakeGithub["meddle"] };
+  const fake = {
+    live,
+    appJwts,
+    meddle: undefined as FakeGithub["meddle"],
+    isAwayFor: undefined as FakeGithub["isAwayFor"],
+  };
 
   function checkJwt(token: string): boolean {
     const [header = "", payload = "", signature = ""] = token.split(".");
@@ -96,7 +105,7 @@ export async function startFakeGithub(app: {
   }
 
   const server = await startUpstream((request) => {
-    const reply = answer(request);
+    const reply = fake.isAwayFor?.(request) === true ? { status: 503, body: {} } : answer(request);
     return fake.meddle?.(request, reply) ?? reply;
   });
   return Object.assign(fake, server);
