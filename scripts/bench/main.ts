@@ -76,7 +76,13 @@ const MACHINE_CORES = availableParallelism();
 
 /** What the case of that name has in its database. */
 const CROWD_CASE = "crowd";
-const PROXY_CASES = { crowded: "proxy", moderate: "proxy-moderate", few: "proxy-few", nginx: "proxy-nginx", streams: "streams" };
+const PROXY_CASES = {
+  crowded: "proxy",
+  moderate: "proxy-moderate",
+  few: "proxy-few",
+  nginx: "proxy-nginx",
+  streams: "streams",
+};
 /** Calls a second at which a server is far from busy. */
 const MODERATE = 200;
 /** Callers that wait for one answer before they ask again: what they ask keeps server and database busy. */
