@@ -99,6 +99,14 @@ export interface LeaseRelease {
   readonly marks?: readonly { readonly kind: string; readonly value: string }[] | undefined;
 }
 
+/** A tool's definition as the asker remembers it to be accepted. */
+export interface RememberedPin {
+  /** Which server it is, beside the event's resource. */
+  readonly entry: string;
+  readonly tool: string;
+  readonly hash: string;
+}
+
 /** One release to be decided and recorded. Made by a synchronous function of the trust index, so that it can be made again. */
 export interface Ask {
   readonly action: PermitAction;
@@ -121,4 +129,8 @@ export interface Ask {
   readonly keeping?: Keeping | undefined;
   /** Secrets of the vault that what is released needs: each gets a permit of its own. */
   readonly opens?: readonly string[];
+  /** Those among them whose sealed values come with the answer. */
+  readonly brings?: readonly string[];
+  /** What was judged by memory: the gate sees whether it is so. */
+  readonly pin?: RememberedPin | undefined;
 }

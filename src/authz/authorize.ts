@@ -1,12 +1,12 @@
 import type { EventDraft } from "../audit/event.ts";
 import type { Recorder } from "../audit/recorder.ts";
-import { Permit } from "../core/permit.ts";
+import { Permit, type SealedSecret } from "../core/permit.ts";
 import { TemporarilyUnavailableError } from "../core/oauth/errors.ts";
 import type { Reason } from "../core/oauth/reasons.ts";
 import { DatabaseUnreachableError } from "../db/errors.ts";
 import type { DatabaseClock } from "../system/clock.ts";
 import type { Ask } from "./ask.ts";
-import type { Gate, GateOutcome, Verdict } from "./gate.ts";
+import type { Gate, GateOutcome, GateRefusal, Verdict } from "./gate.ts";
 import type { Outstanding } from "./outstanding.ts";
 
 /** How long after the gate's call was sent its result may still leave, in milliseconds (ARCHITECTURE, "The gate"). */
@@ -22,9 +22,16 @@ export type Authorized<T> =
       readonly value: T;
       readonly epoch: number;
       readonly opens: ReadonlyMap<string, Permit>;
+      /** What was to be brought of them; one that is not there is not in it. */
+      readonly sealed: ReadonlyMap<string, SealedSecret>;
     }
   | { readonly outcome: "continue"; readonly txn: string; readonly node: string }
-  | { readonly outcome: Exclude<GateOutcome, "granted" | "continue" | "stale">; readonly eventId: string };
+  | { readonly outcome: GateRefusal; readonly eventId: string };
+
+/** A tool is not what the asker remembers: nothing was decided. */
+export class PinMovedError extends Error {
+  override readonly name = "PinMovedError";
+}
 
 /** The one way to a permit. */
 export interface Authorizer {
@@ -33,6 +40,7 @@ export interface Authorizer {
    *
    * @param prepare decides by the trust index as it is when called; called again when the index was out of date
    * @throws {TemporarilyUnavailableError} `clock_skew`, `replica_fenced`, `stale_trust`, `permit_lapsed`, `database_unreachable`
+   * @throws {PinMovedError} what `prepare` remembers of a tool is so no more
    * @throws whatever `prepare` throws to refuse
    */
   authorize<T>(prepare: () => { ask: Ask; value: T }): Promise<Authorized<T>>;
@@ -85,7 +93,7 @@ export function createAuthorizer(deps: {
       deps.outstanding.add(one, mortal);
       opens.set(name, one);
     }
-    return { outcome: "granted", permit, value, epoch: verdict.epoch, opens };
+    return { outcome: "granted", permit, value, epoch: verdict.epoch, opens, sealed: broughtOf(ask, verdict) };
   }
 
   async function authorize<T>(prepare: () => { ask: Ask; value: T }): Promise<Authorized<T>> {
@@ -100,6 +108,8 @@ export function createAuthorizer(deps: {
           return grant(ask, value, verdict);
         case "continue":
           return { outcome: "continue", txn: verdict.txn ?? "", node: verdict.node ?? "" };
+        case "pin_moved":
+          throw new PinMovedError();
         case "stale":
           await deps.catchUp(verdict.trustVersion);
           break;
@@ -111,6 +121,15 @@ export function createAuthorizer(deps: {
   }
 
   return { authorize, withheld };
+}
+
+function broughtOf({ brings = [] }: Ask, { sealed }: Verdict): ReadonlyMap<string, SealedSecret> {
+  const brought = new Map<string, SealedSecret>();
+  for (const name of brings) {
+    const one = Object.hasOwn(sealed, name) ? sealed[name] : undefined;
+    if (one !== undefined) brought.set(name, one);
+  }
+  return brought;
 }
 
 /** Asks the gate. Where nobody knows how that ended, a grant may stand in the record that never left. */

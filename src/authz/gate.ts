@@ -2,6 +2,7 @@ import { eventRow } from "../audit/event.ts";
 import type { KeptRow } from "../audit/keeping.ts";
 import { createStream } from "../audit/stream.ts";
 import { TemporarilyUnavailableError } from "../core/oauth/errors.ts";
+import type { SealedSecret } from "../core/permit.ts";
 import type { Db } from "../db/database.ts";
 import { DatabaseError } from "../db/errors.ts";
 import { createLane } from "../db/lane.ts";
@@ -9,10 +10,11 @@ import type { DatabaseClock } from "../system/clock.ts";
 import { createUlids, type Ulids } from "../system/random.ts";
 import type { Ask } from "./ask.ts";
 
-/** What the gate says about one ask. `stale` and `continue` recorded nothing: the asker decides once more. */
+/** What the gate says about one ask. `stale`, `pin_moved` and `continue` recorded nothing: the asker decides once more. */
 export type GateOutcome =
   | "granted"
   | "stale"
+  | "pin_moved"
   | "continue"
   | "killed"
   | "task_unknown"
@@ -24,6 +26,9 @@ export type GateOutcome =
   | "single_use_spent"
   | "lease_taken";
 
+/** What it refuses by, recorded. */
+export type GateRefusal = Exclude<GateOutcome, "granted" | "stale" | "pin_moved" | "continue">;
+
 /** One ask's verdict. */
 export interface Verdict {
   readonly outcome: GateOutcome;
@@ -34,6 +39,8 @@ export interface Verdict {
   /** For `continue`: the task and node that the subject token already opened. */
   readonly txn: string | undefined;
   readonly node: string | undefined;
+  /** Values that were to be brought, by name; a batch's, of which an ask sees its own. */
+  readonly sealed: Readonly<Record<string, SealedSecret>>;
   /** Monotonic milliseconds at which the database was asked: a permit's life is counted from here. */
   readonly sentAtMs: number;
 }
@@ -46,6 +53,7 @@ interface GateAnswer {
   readonly outcomes: readonly GateOutcome[];
   readonly txns: readonly (string | null)[];
   readonly nodes: readonly (string | null)[];
+  readonly sealed: Readonly<Record<string, SealedSecret>> | null;
 }
 
 interface GateRow {
@@ -137,6 +145,7 @@ function verdict(row: GateRow, answer: GateAnswer, index: number, sentAtMs: numb
     trustVersion: answer.trust_version,
     txn: answer.txns[index] ?? undefined,
     node: answer.nodes[index] ?? undefined,
+    sealed: answer.sealed ?? {},
     sentAtMs,
   };
 }
@@ -182,6 +191,10 @@ function gateRow(ask: Ask, at: { ids: Ulids; replica: string; atMs: number }): G
       bind_single: binding?.singleUse,
       bind_jkt: binding?.jkt,
       bind_exp: binding?.exp,
+      pin_entry: ask.pin?.entry,
+      pin_tool: ask.pin?.tool,
+      pin_hash: ask.pin?.hash,
+      opens: ask.brings?.length ? ask.brings : undefined,
     },
   };
 }

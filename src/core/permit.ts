@@ -1,3 +1,9 @@
+/** A secret's version that counted when the gate was asked, as it lay sealed: whoever holds no permit for it has nothing. */
+export interface SealedSecret {
+  readonly version: number;
+  readonly sealed: unknown;
+}
+
 /**
  * Proof that a release was decided and durably recorded. `keys.sign` and `vault.open` take one; only `authz` makes them
  * (an architecture test sees to it). A permit names one action on one thing for one actor, works once, and lapses one

@@ -11,13 +11,13 @@ import {
   TemporarilyUnavailableError,
 } from "../core/oauth/errors.ts";
 import type { Reason } from "../core/oauth/reasons.ts";
-import type { Permit } from "../core/permit.ts";
+import type { Permit, SealedSecret } from "../core/permit.ts";
 import { onceKeys } from "../core/token/once.ts";
 import type { InspectRule } from "../core/trust/inspect-schema.ts";
 import type { Resource } from "../core/trust/model.ts";
 import type { ExactCall } from "../approvals/content.ts";
 import type { Place } from "../tasks/facts.ts";
-import type { LookedUp } from "../vault/secrets.ts";
+import type { Admission } from "./admission.ts";
 import { approvalFor, byApproval, goesWith, throughApproval, type Approved } from "./approved.ts";
 import { credentialFor } from "./credential-for.ts";
 import type { Holder, ProxyDeps } from "./deps.ts";
@@ -25,6 +25,7 @@ import { DeniedError, LimitedError, type ProxiedRequest } from "./exchange.ts";
 import { answerSecretOf, checkInspected, inspectRequest, requestRuleOf } from "./inspection.ts";
 import type { ChangedCall, SentCall } from "./sent-call.ts";
 import { judge, mayUse, type Judged } from "./judge.ts";
+import { asItIs, isByMemory, type Recalled } from "./recalled.ts";
 import { Refusal, saidOf, toldOf } from "./refusal.ts";
 import { argumentsKept, refusedKept, type CallContent } from "./recording.ts";
 
@@ -61,6 +62,8 @@ export interface ProxiedCall {
   readonly toolHash?: string | undefined;
   /** Why it is refused although it is granted: its tool is not the one that was accepted. */
   readonly blocked?: Pick<Extract<Decision, { allowed: false }>, "reason" | "facts">;
+  /** How its tool is known, where that is by memory. */
+  readonly recalled?: Recalled;
   /** Of the caller's trace. */
   readonly traceId?: string | undefined;
   /** The limit that it is beyond at a resource that only observes. */
@@ -78,7 +81,7 @@ export interface DecidedCall {
   readonly permit: Permit;
   readonly opens: ReadonlyMap<string, Permit>;
   /** The secrets that they open, as they lay when the gate was asked. */
-  readonly lookedUp: ReadonlyMap<string, LookedUp>;
+  readonly sealed: ReadonlyMap<string, SealedSecret>;
   readonly credential: InjectedCredential | undefined;
   readonly action: string;
   readonly allowed: Allowed;
@@ -102,23 +105,45 @@ export interface DecidedCall {
  * @throws {InsufficientScopeError} granted, but not in this token; {DeniedError} not granted; {InvalidTokenError} killed,
  * ended or replayed; {LimitedError} granted, but not now; {TemporarilyUnavailableError} the database cannot be asked
  */
-export async function decided(deps: ProxyDeps, order: ProxiedCall): Promise<DecidedCall> {
-  const { holder } = order;
-  const { state } = holder.token;
+export async function decided(deps: ProxyDeps, asked: ProxiedCall): Promise<DecidedCall> {
+  const { state } = asked.holder.token;
   const place = await deps.places.find(state.txn, state.node);
-  if (!place) return await refused(deps, order, new InvalidTokenError({ reason: "token_unknown" }));
-  const admission = await deps.admissions
-    .admit(order, () => void judge(deps, order, place))
-    .catch((error: unknown) => refused(deps, order, error));
+  if (!place) return await refused(deps, asked, new InvalidTokenError({ reason: "token_unknown" }));
+  const rule = requestRuleOf(deps, asked);
+  // Nobody is shown a call by memory, and nothing is made for it.
+  const isPlain = rule === undefined && asked.credential === undefined;
+  const { order, admission } = await admitted(deps, isPlain ? asked : await asItIs(asked), place);
   try {
-    const admitted = { ...order, over: admission.over ?? order.over };
-    const rule = requestRuleOf(deps, order);
-    if (rule === undefined) return await throughGate(deps, admitted, place);
-    const looked = await inspected(deps, admitted, { place, rule });
-    return await throughGate(deps, { ...looked, inspectedBy: rule }, place);
+    if (rule !== undefined) {
+      const looked = await inspected(deps, order, { place, rule });
+      return await throughGate(deps, { ...looked, inspectedBy: rule }, place);
+    }
+    return await throughGate(deps, order, place).catch(async (error: unknown) => {
+      if (!isByMemory(order, error)) throw error;
+      return await throughGate(deps, await asItIs(order), place);
+    });
   } catch (error) {
     admission.notMade();
     throw error;
+  }
+}
+
+/** A call that has its place. */
+async function admitted(
+  deps: ProxyDeps,
+  asked: ProxiedCall,
+  place: Place,
+): Promise<{ order: ProxiedCall; admission: Admission }> {
+  const admit = async (order: ProxiedCall): Promise<{ order: ProxiedCall; admission: Admission }> => {
+    const admission = await deps.admissions.admit(order, () => void judge(deps, order, place));
+    return { order: { ...order, over: admission.over ?? order.over }, admission };
+  };
+  try {
+    return await admit(asked);
+  } catch (error) {
+    if (!isByMemory(asked, error)) return await refused(deps, asked, error);
+    const order = await asItIs(asked);
+    return await admit(order).catch((again: unknown) => refused(deps, order, again));
   }
 }
 
@@ -147,7 +172,6 @@ async function throughGate(deps: ProxyDeps, order: ProxiedCall, place: Place): P
   };
   let kill = own;
   let credential: InjectedCredential | undefined;
-  let lookedUp: DecidedCall["lookedUp"] = new Map();
   const prepare = (found: Approved | undefined): { ask: Ask; value: Judged & { approved?: Approved | undefined } } => {
     const judged = judge(deps, order, place);
     const approved = approvalFor(deps, order, { ...judged, place, found });
@@ -168,22 +192,23 @@ async function throughGate(deps: ProxyDeps, order: ProxiedCall, place: Place): P
     authorize: async (found) => {
       // Each time: it may have waited for somebody since.
       if (order.credential !== undefined) await obtain(order.credential, found);
-      // While the gate works, so that the call need not wait for it afterwards.
-      lookedUp = new Map(order.secrets.map((name) => [name, deps.secrets.look(name)]));
       return await deps.authorizer.authorize(() => prepare(found));
     },
     tell,
-  }).catch((error: unknown) => refused(deps, order, error));
+  }).catch((error: unknown) => {
+    if (isByMemory(order, error)) throw error;
+    return refused(deps, order, error);
+  });
   if (result.outcome !== "granted") {
     if (result.outcome === "killed") credential?.forget();
     throw new InvalidTokenError({ reason: result.outcome === "continue" ? "internal" : result.outcome });
   }
-  const { permit, opens, epoch, value } = result;
+  const { permit, opens, sealed, epoch, value } = result;
   const { approved, ...judged } = value;
   return {
     permit,
     opens,
-    lookedUp,
+    sealed,
     credential,
     epoch,
     keys: kill.keys,
@@ -216,7 +241,8 @@ function askOf(
     trustVersion: deps.trust().version,
     kill: at.kill,
     task: { txn: state.txn, nodes: [state.node] },
-    ...(opens.length > 0 ? { opens } : {}),
+    ...(opens.length > 0 ? { opens, brings: secrets } : {}),
+    pin: order.recalled?.pin,
     replay: [
       ...(holder.proof ? [{ key: holder.proof.replayKey, exp: holder.proof.replayUntil }] : []),
       // A use; what is always allowed, such as a list, is none.

@@ -34,7 +34,7 @@ export interface ProxyDeps {
   readonly authorizer: Authorizer;
   readonly recorder: Recorder;
   readonly places: Places;
-  readonly secrets: Pick<Secrets, "look" | "open">;
+  readonly secrets: Pick<Secrets, "open">;
   /** Seals what is kept of calls. */
   readonly envelope: Pick<Envelope, "seal">;
   readonly injected: InjectedCredentials;

@@ -103,11 +103,12 @@ async function opened(
   for (const name of inject.secrets) {
     const permit = decided.opens.get(name);
     if (permit === undefined) throw new TemporarilyUnavailableError({ reason: "stale_trust", secret: name });
-    const looked = decided.lookedUp.get(name);
-    const { value, version } = await deps.secrets.open(permit, name, looked).catch((cause: unknown) => {
-      deps.log.warn("proxy_secret_not_opened", { resource: name, err: cause });
-      throw new TemporarilyUnavailableError({ reason: "decrypt_failed", secret: name }, { cause });
-    });
+    const { value, version } = await deps.secrets
+      .open(permit, name, decided.sealed.get(name))
+      .catch((cause: unknown) => {
+        deps.log.warn("proxy_secret_not_opened", { resource: name, err: cause });
+        throw new TemporarilyUnavailableError({ reason: "decrypt_failed", secret: name }, { cause });
+      });
     const approved = decided.approval?.secrets.find((secret) => secret.name === name);
     if (approved !== undefined && approved.version !== version) {
       // Rotated since the gate looked: what was approved went with another credential (INV-20).

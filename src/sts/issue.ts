@@ -1,4 +1,4 @@
-import type { GateOutcome } from "../authz/gate.ts";
+import type { GateRefusal } from "../authz/gate.ts";
 import {
   InvalidClientError,
   InvalidDpopProofError,
@@ -13,7 +13,7 @@ import { plan, type Planned, type Request } from "./plan.ts";
 import type { OAuthAnswer } from "./request.ts";
 
 /** How a grant type words a refusal of its own token: `invalid_request` for exchange, `invalid_grant` for assertions. */
-export type RefusalFace = (reason: Exclude<GateOutcome, "granted" | "continue" | "stale"> | "killed") => OAuthError;
+export type RefusalFace = (reason: GateRefusal) => OAuthError;
 
 /**
  * The pipeline's end, the same for every grant type: the gate decides and records, a permit comes back, the key turns.

@@ -23,7 +23,7 @@ export interface Metrics {
   readonly gateBatchSize: Histogram<string>;
   /** Seconds from asking the gate to its answer. */
   readonly gateSeconds: Histogram<string>;
-  /** `outcome`: `granted`, `killed`, `task_ended`, `replayed`, `stale`, `failed`. */
+  /** `outcome`: `granted`, `killed`, `task_ended`, `replayed`, `stale`, `pin_moved`, `failed`. */
   readonly gateOutcomes: Counter<"outcome">;
   /** Seconds from the request's head to its answer. `route` is the pattern. */
   readonly httpRequestSeconds: Histogram<"route" | "status">;

@@ -1,5 +1,5 @@
 import { createHmac } from "node:crypto";
-import type { Permit } from "../core/permit.ts";
+import type { Permit, SealedSecret } from "../core/permit.ts";
 import { TemporarilyUnavailableError } from "../core/oauth/errors.ts";
 import type { Db } from "../db/database.ts";
 import { createLane } from "../db/lane.ts";
@@ -54,24 +54,13 @@ export interface Secrets {
   /** @returns false when there was none */
   remove(name: string, event: object): Promise<boolean>;
   /**
-   * Reads a secret as it lies sealed, so that it is at hand when its permit is. Opens nothing, and never rejects: what is wrong
-   * with it is {@link open}'s to say.
-   */
-  look(name: string): LookedUp;
-  /**
-   * The value of the version that counts, now or when it was looked up.
+   * The value of the version that counts, now or when the gate brought it.
    *
    * @throws {SecretMissingError}
    * @throws {DecryptError} `decrypt_failed`: never an older value, never an empty one (INV-22)
    * @throws {TemporarilyUnavailableError} `permit_lapsed`
    */
-  open(permit: Permit, name: string, looked?: LookedUp): Promise<{ value: SecretBytes; version: number }>;
-}
-
-/** A secret as it was found, for {@link Secrets.open}. */
-export interface LookedUp {
-  readonly name: string;
-  readonly found: Promise<{ readonly version: number; readonly sealed: unknown } | undefined>;
+  open(permit: Permit, name: string, brought?: SealedSecret): Promise<{ value: SecretBytes; version: number }>;
 }
 
 interface SecretRow {
@@ -102,7 +91,7 @@ export function createSecrets(deps: {
     return row && factsOf(row);
   }
 
-  // One statement for everyone who waits: a busy proxy opens the same few secrets for each call.
+  // One statement for everyone who waits: whoever is busy opens the same few secrets again and again.
   const sealed = createLane((names: readonly string[]) => readSealedValues(db, names));
   return {
     describe,
@@ -144,28 +133,19 @@ export function createSecrets(deps: {
       ]);
       return row?.r.outcome === "removed";
     },
-    look(name) {
-      const found = sealed.submit(name);
-      found.catch(() => {});
-      return { name, found };
-    },
-    async open(permit, name, looked) {
+    async open(permit, name, brought) {
       if (permit.action !== "secret.open" || permit.target !== name)
         throw new TypeError("the permit is for something else");
       if (!permit.spend(clock.monotonicMs())) throw new TemporarilyUnavailableError({ reason: "permit_lapsed" });
-      if (looked !== undefined && looked.name !== name) throw new TypeError("another secret was looked up");
-      const row = await (looked?.found ?? sealed.submit(name));
+      const row = brought ?? (await sealed.submit(name));
       if (!row) throw new SecretMissingError(name);
       return { value: await envelope.open(row.sealed, placeOf(name, row.version)), version: row.version };
     },
   };
 }
 
-async function readSealedValues(
-  db: Db,
-  names: readonly string[],
-): Promise<readonly ({ version: number; sealed: unknown } | undefined)[]> {
-  const rows = await db.prepared<{ name: string; version: number; sealed: unknown }>(
+async function readSealedValues(db: Db, names: readonly string[]): Promise<readonly (SealedSecret | undefined)[]> {
+  const rows = await db.prepared<SealedSecret & { readonly name: string }>(
     "sealed values",
     `select s.name, s.version, v.sealed from ephor.secrets s
      join ephor.secret_versions v on v.name = s.name and v.version = s.version where s.name = any($1)`,

@@ -94,6 +94,43 @@ test("a decision by an old trust version is stale and records nothing", async (t
   assert.equal((await world.admin("select 1 from ephor.hops")).length, 0);
 });
 
+test("a tool that is not what its asker remembers (changed, another definition, another server, removed) records nothing and uses nothing up", async (t) => {
+  const world = await gateOn(t);
+  const put = `insert into ephor.tool_pins (resource, entry, tool, status, hash) values ('shop', 'e1', 'look', $1, $2)
+    on conflict (resource, entry, tool) do update set status = $1, hash = $2`;
+  const asked = (over: { entry?: string; tool?: string; hash?: string; resource?: string } = {}): Ask => {
+    const { entry = "e1", tool = "look", hash = "h1", resource = "shop" } = over;
+    const plain = ask({ pin: { entry, tool, hash }, replay: [{ key: "once", holder: "me", exp: START + 60 }] });
+    return { ...plain, event: { ...plain.event, resource } };
+  };
+  const outcomeOf = async (one: Ask): Promise<string> => (await world.gate.submit(one)).outcome;
+  await world.admin(put, ["pinned", "h1"]);
+  for (const other of [{ hash: "h2" }, { entry: "e2" }, { tool: "buy" }, { resource: "stall" }])
+    assert.equal(await outcomeOf(asked(other)), "pin_moved", JSON.stringify(other));
+  await world.admin(put, ["changed", "h1"]);
+  assert.equal(await outcomeOf(asked()), "pin_moved");
+  for (const table of ["events", "hops", "tasks", "replay"])
+    assert.equal((await world.admin(`select 1 from ephor.${table}`)).length, 0, table);
+  await world.admin(put, ["pinned", "h1"]);
+  assert.equal(await outcomeOf(asked()), "granted");
+  assert.equal((await world.admin("select 1 from ephor.events")).length, 1);
+});
+
+test("the gate brings sealed values with what it grants, as they lie then, and none with what it refuses", async (t) => {
+  const world = await gateOn(t);
+  await world.admin(`insert into ephor.secret_versions (name, version, sealed, fingerprint, created_at, created_by)
+    select n, v, jsonb_build_object('of', n || v), 'f', 0, 'me' from (values ('crm', 1), ('crm', 2), ('db', 1)) as s(n, v)`);
+  await world.admin(`insert into ephor.secrets (name, owner, version, created_at, updated_at, updated_by)
+    values ('crm', 'dana', 2, 0, 0, 'me'), ('db', 'dana', 1, 0, 0, 'me')`);
+  const granted = await world.gate.submit(ask({ brings: ["crm", "none"] }));
+  assert.equal(granted.outcome, "granted");
+  assert.deepEqual(granted.sealed, { crm: { version: 2, sealed: { of: "crm2" } } });
+  assert.deepEqual((await world.gate.submit(ask())).sealed, {});
+  await kill(world, ["agent:triage-bot"]);
+  const refused = await world.gate.submit(ask({ brings: ["crm"] }));
+  assert.deepEqual([refused.outcome, refused.sealed], ["killed", {}]);
+});
+
 test("a kill of the agent refuses what it covers, records the refusal, and leaves others alone", async (t) => {
   const world = await gateOn(t);
   await kill(world, ["agent:triage-bot"]);

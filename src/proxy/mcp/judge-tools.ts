@@ -1,6 +1,7 @@
 import { isObserving } from "../../core/grants/decide.ts";
 import type { Reason } from "../../core/oauth/reasons.ts";
 import type { ProxiedCall } from "../decided.ts";
+import type { OfTool } from "../recalled.ts";
 import { listTools, ListingRefusedError, type ListingDeps, type ListingOrder } from "./list-tools.ts";
 import { definitionsOf, toolNameOf, UNSAID, type ToolDefinition } from "./tool-definition.ts";
 import {
@@ -49,16 +50,19 @@ export async function judgeTools(
   const tool = message.method === "tools/call" ? call.call["tool"] : undefined;
   if (typeof tool !== "string") return { call, watch: undefined };
   const find = (): Promise<PinnedTool | undefined> => deps.toolPins.find(server, tool);
-  const known = (await find()) ?? (await pinned(deps, order, { server, again: find }));
-  return { call: calling(call, known), watch: undefined };
+  const again = async (): Promise<OfTool> =>
+    calling(call, (await find()) ?? (await pinned(deps, order, { server, again: find })));
+  const recalled = deps.toolPins.recall(server, tool);
+  if (recalled?.hash === undefined) return { call: { ...call, ...(await again()) }, watch: undefined };
+  const pin = { entry: server.entry, tool, hash: recalled.hash };
+  return { call: { ...call, ...calling(call, recalled), recalled: { pin, again } }, watch: undefined };
 }
 
-/** The call, with what its tool was accepted as. */
-function calling(call: ProxiedCall, { status, hash, annotations }: PinnedTool): ProxiedCall {
+/** What its tool was accepted as makes of a call. */
+function calling(call: ProxiedCall, { status, hash, annotations }: PinnedTool): OfTool {
   const reason: Reason | undefined =
     status === "pinned" ? undefined : status === "changed" ? "tool_quarantined" : "tool_unknown";
   return {
-    ...call,
     call: { ...call.call, annotations: annotations ?? UNSAID },
     facts: { ...call.facts, ...(hash !== undefined && { definition: hash }) },
     toolHash: hash,

@@ -5,11 +5,15 @@ import type { Db } from "../../db/database.ts";
 import { createLane } from "../../db/lane.ts";
 import type { DatabaseClock } from "../../system/clock.ts";
 import { sha256Hex } from "../../system/hash.ts";
+import { createRecent } from "../../system/recent.ts";
 import type { McpResource } from "../upstream.ts";
 import { annotationsOf, isAcceptable, type ToolAnnotations, type ToolDefinition } from "./tool-definition.ts";
 
 /** Tools of one server that are kept, pinned or waiting; what a server shows beyond is hidden and leaves no trace. */
 const MAX_TOOLS = 4_000;
+
+/** Accepted tools that a replica remembers. */
+const MAX_REMEMBERED = 10_000;
 
 /** Which server's tools: a resource by its name, and the digest of what says which server it is. */
 export interface ToolServer {
@@ -58,6 +62,8 @@ export interface ToolPin {
 export interface ToolPins {
   /** @returns undefined where the server was never listed */
   find(server: ToolServer, tool: string): Promise<PinnedTool | undefined>;
+  /** An accepted tool as it was found last. It may be so no more: who goes by it has the gate compare it. */
+  recall(server: ToolServer, tool: string): PinnedTool | undefined;
   /** All of a server's, by name. @returns undefined where it was never listed */
   known(server: ToolServer): Promise<ReadonlyMap<string, KnownPin> | undefined>;
   /** Pins what the first complete list showed; where somebody else was first, his stands. */
@@ -141,8 +147,9 @@ export function createToolPins(deps: { db: Db; clock: DatabaseClock; recorder: P
   const { db, clock, recorder } = deps;
   const connection = db.dedicated("tool pins");
   const nowMs = (): number => Math.floor(clock.nowMs());
+  const remembered = createRecent<PinnedTool>(MAX_REMEMBERED);
+  const keyOf = (of: ToolServer & { readonly tool: string }): string => `${of.resource} ${of.entry} ${of.tool}`;
   const lane = createLane(async (asked: readonly (ToolServer & { readonly tool: string })[]) => {
-    const keyOf = (of: ToolServer & { readonly tool: string }): string => `${of.resource} ${of.entry} ${of.tool}`;
     const rows = await connection.call<FoundRow>("tool pins", FIND, [
       asked.map(({ resource }) => resource),
       asked.map(({ entry }) => entry),
@@ -156,12 +163,15 @@ export function createToolPins(deps: { db: Db; clock: DatabaseClock; recorder: P
     async find(server, tool) {
       const row = await lane.submit({ ...server, tool });
       if (row?.known !== true) return undefined;
-      return {
+      const found: PinnedTool = {
         status: row.status ?? undefined,
         hash: row.hash ?? undefined,
         annotations: row.annotations ?? undefined,
       };
+      if (found.status === "pinned") remembered.set(keyOf({ ...server, tool }), found);
+      return found;
     },
+    recall: (server, tool) => remembered.get(keyOf({ ...server, tool })),
     async known({ resource, entry }) {
       const rows = await db.query<{ tool: string | null; status: PinStatus; hash: string | null; seen: string | null }>(
         `select p.tool, p.status, p.hash, p.seen_hash as seen from ephor.tool_servers s
