@@ -277,6 +277,39 @@ test("what is safe to repeat is repeated with Retry-After; the opening of a task
   ];
   const needed = await fails(client.exchange(READ), ApprovalNeededError, { code: "authorization_pending" });
   assert.deepEqual(needed.approval, { id: "ap1", uri: "https://sts.acme.example/a", intervalSeconds: 5 });
+  answers["/token"] = () => [400, { error: "authorization_pending", approval_id: "ap1" }];
+  const bare = await fails(client.exchange(READ), ApprovalNeededError);
+  assert.deepEqual(bare.approval, { id: "ap1", uri: undefined, intervalSeconds: undefined });
+});
+
+test("an approval is asked for at the call, not at the exchange; the same call by any token of the work passes once", async () => {
+  const crm = await answering(() => [200, { made: true }]);
+  await w.apply(
+    `
+resources:
+  crm: { http: "${crm}", actions: { write: [POST /contacts] } }
+grants:
+  - { agent: release-bot, resource: crm, actions: [write], approval: { by: owner } }
+`,
+    "crm.yaml",
+  );
+  const task = await agent("release-bot").openTask({ purpose: "x" });
+  const url = `${w.server.issuer}/http/crm/contacts`;
+  const call = async (): Promise<{ status: number; body: Record<string, unknown> }> => {
+    const token = await task.exchange({ resource: `${w.server.issuer}/http/crm`, scopes: ["crm:write"] });
+    const headers = { ...(await token.headers({ method: "POST", url })), "content-type": "application/json" };
+    const answer = await fetch(url, { method: "POST", headers, body: '{"name":"Ann"}' });
+    return { status: answer.status, body: (await answer.json()) as Record<string, unknown> };
+  };
+  const waits = await call();
+  assert.deepEqual([waits.status, waits.body["code"]], [403, "approval_required"]);
+  const approval = waits.body["approval"] as Record<string, unknown>;
+  assert.deepEqual(Object.keys(approval).toSorted(), ["by", "expires_at", "id", "status", "uri"]);
+  const decision = { decision: "approve", reason: "looked at it" };
+  assert.equal((await w.operator("POST", `/v1/approvals/${String(approval["id"])}`, decision)).status, 200);
+  w.clock.advance(40);
+  assert.deepEqual(await call(), { status: 200, body: { made: true } });
+  assert.equal((await call()).body["code"], "approval_required", "used once");
 });
 
 test("no error of the client holds a token", async () => {

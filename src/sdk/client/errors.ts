@@ -9,6 +9,7 @@ export interface ApiErrorEntry {
 /** An approval that is waited for (CONTRACT §5 "Exchange"). */
 export interface ApprovalFacts {
   readonly id: string;
+  /** Where it is read and decided, if the answer says so. */
   readonly uri: string | undefined;
   /** Seconds between two questions. */
   readonly intervalSeconds: number | undefined;

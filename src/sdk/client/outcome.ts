@@ -45,7 +45,10 @@ export class EndedError extends EphorError {}
 /** Not granted: another request may be, this one will not. */
 export class DeniedError extends EphorError {}
 
-/** Somebody has to approve it first; the same request, once approved, succeeds once. */
+/**
+ * An exchange that somebody has to approve first; the same request, once approved, succeeds once. A call through the proxy that
+ * needs an approval is no exchange: its 403 comes to whoever sent it.
+ */
 export class ApprovalNeededError extends EphorError {
   readonly approval: ApprovalFacts;
 
