@@ -135,7 +135,7 @@ async function prove<K extends ChannelKind>(
   if (wanted === undefined) {
     log.warn("channel_secret_unusable", {
       name: channel.name,
-      note: "set it: ephor secret set NAME; see docs/channels.md",
+      note: `set it: ephor secret set ${channel.signingSecret}; see docs/channels.md`,
     });
     return { refusal: "hook_signature" };
   }

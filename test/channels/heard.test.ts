@@ -461,6 +461,17 @@ test("a secret that was set anew counts at once, and the old one no more", async
   assert.ok((await put("8f742231b10e8888abcd99yyyzzz85a5")).status < 300);
 });
 
+test("without its signing secret nothing is heard, and the log says which one to set", async () => {
+  const { waits } = await work(s);
+  const { approval } = await waits({ n: 15 });
+  const message = await asked(approval.id);
+  assert.equal((await w.operator("DELETE", "/v1/secrets/slack-signing")).status, 204);
+  assert.equal((await click(message)).status, 401);
+  assert.ok(w.lines.some((line) => line.includes("channel_secret_unusable") && line.includes("set slack-signing;")));
+  await w.operator("PUT", "/v1/secrets/slack-signing", { value: "8f742231b10e8888abcd99yyyzzz85a5" });
+  assert.equal((await click(message)).status, 200);
+});
+
 test("an operator who was removed decides nothing any more", async () => {
   const { waits } = await work(s);
   const { approval } = await waits({ n: 14 });

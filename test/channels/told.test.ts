@@ -181,6 +181,37 @@ test("a channel that is down holds up neither the call nor other channels, says 
   assert.match(await doctor(), /ok {4}channels/);
 });
 
+test("doctor names the secret of a channel that cannot be written to, of each kind", async () => {
+  const values: Record<string, string> = {
+    "slack-bot-token": SLACK_TOKEN,
+    "teams-url": `${teams.url}/workflows/1?sig=hidden-in-the-address`,
+    "desk-hmac": WEBHOOK_SECRET,
+  };
+  for (const name of Object.keys(values)) assert.equal((await w.operator("DELETE", `/v1/secrets/${name}`)).status, 204);
+  const { waits } = await work(s);
+  const { approval } = await waits({ n: 9 });
+  const problems = async (): Promise<unknown[]> =>
+    Object.values(await channelsOf(approval.id)).map(({ problem }) => problem);
+  await until(async () => (await problems()).every((one) => one === "secret_missing"), "tried");
+  const missing = await doctor();
+  for (const [channel, name] of [
+    ["payments", "slack-bot-token"],
+    ["ops", "teams-url"],
+    ["desk", "desk-hmac"],
+  ])
+    assert.match(
+      missing,
+      new RegExp(`channels +${channel} does not take .*\\n +mend: Set the channel's secret: ephor secret set ${name};`),
+    );
+  for (const name of Object.keys(values)) await w.operator("PUT", `/v1/secrets/${name}`, { value: "no\nsecret" });
+  w.clock.advance(61);
+  await until(async () => (await problems()).every((one) => one === "secret_malformed"), "tried again");
+  assert.match(await doctor(), /mend: Set the channel's secret anew: ephor secret set slack-bot-token;/);
+  for (const [name, value] of Object.entries(values)) await w.operator("PUT", `/v1/secrets/${name}`, { value });
+  w.clock.advance(61);
+  await until(async () => (await problems()).every((one) => one === undefined), "told");
+});
+
 test("what another replica, or this one after a restart, finds unsent is sent", async () => {
   slack.meddle = () => ({ status: 500, body: "down" });
   const { waits } = await work(s, { agent: "lonely-bot" });
