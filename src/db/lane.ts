@@ -8,7 +8,7 @@ const LIMITS = {
   /** About one second of work: whoever comes later is told to come back rather than waiting past his permit. */
   maxWaiting: 4_096,
   /** Milliseconds for which rows that nobody waits for wait for others: one statement for many costs little more than for one. */
-  patienceMs: 5,
+  patienceMs: 20,
 };
 
 /** Group commit: one call in flight, the next carries everyone who waited. */
