@@ -97,6 +97,39 @@ test("--may adds to what was given before, and touches no grant that says more",
   assert.equal((await w.operator("PUT", "/v1/grants/laptop-bot-releases", plain)).status, 200);
 });
 
+test("agents key makes nothing, neither agent nor key, where the server would refuse any of it, and says what", async () => {
+  const made = ["agents", "key", "wish-bot", "--owner", "you@example.com"];
+  const wrong: readonly (readonly [may: readonly string[], says: RegExp])[] = [
+    [["nowhere:read"], / {2}--may nowhere:read: names the resource nowhere, which does not exist/],
+    [
+      ["releases:no_such_action"],
+      / {2}--may releases:no_such_action: is no action of releases – choose from read_release/,
+    ],
+    [["releases:read_release", "nowhere:read"], /--may nowhere:read: /],
+  ];
+  for (const [may, says] of wrong) {
+    const ran = await run([...made, ...may.flatMap((scope) => ["--may", scope])]);
+    assert.deepEqual([ran.code, ran.out], [1, ""], may.join(" "));
+    assert.match(ran.talk, /refused, nothing was made or changed/);
+    assert.match(ran.talk, says);
+    assert.doesNotMatch(ran.talk, /line 1|grants\[/);
+  }
+  const machine = await run([...made, "--may", "nowhere:read", "--json"]);
+  assert.equal((JSON.parse(machine.out) as { errors: unknown[] }).errors.length, 1);
+  assert.equal((await w.operator("GET", "/v1/agents/wish-bot")).status, 404);
+  assert.equal((await w.operator("GET", "/v1/grants/wish-bot-releases")).status, 404);
+  assert.ok(!existsSync(join(w.data, "agents", "wish-bot.jwk")));
+
+  // An agent that is there keeps what it had.
+  const more = await run(["agents", "key", "laptop-bot", "--may", "releases:no_such_action"]);
+  assert.equal(more.code, 1);
+  assert.match(more.talk, / {2}--may releases:no_such_action: is no action/);
+  const { body } = await w.operator("GET", "/v1/grants/laptop-bot-releases");
+  assert.deepEqual((body["spec"] as { actions: string[] }).actions, ["read_release"]);
+  assert.equal((await run([...made, "--may", "releases:read_release", "--may", "billing:read_invoice"])).code, 0);
+  assert.equal((await w.operator("GET", "/v1/grants/wish-bot-billing")).status, 200);
+});
+
 test("agents key makes no agent without an owner, and changes none that belongs to a file", async () => {
   assert.equal((await run(["agents", "key", "nobody-bot"])).code, 2);
   assert.ok(!existsSync(join(w.data, "agents", "nobody-bot.jwk")));

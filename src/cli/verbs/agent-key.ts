@@ -1,12 +1,15 @@
+import { randomUUID } from "node:crypto";
 import { mkdir, open, readFile, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { JWK } from "jose";
+import type { ApplyResult } from "../../api/apply.ts";
 import type { TrustObject } from "../../api/trust-objects.ts";
 import { readIssuer } from "../../sdk/client/api.ts";
 import { makeAgentKey, signAssertion } from "../../sdk/client/assertion.ts";
 import { ApiError } from "../../sdk/client/errors.ts";
 import type { CliContext } from "../context.ts";
 import { CliFailure, EXIT, type ExitCode } from "../exit-code.ts";
+import { exitCodeOf, placed } from "../failure.ts";
 import { nowSeconds } from "../moments.ts";
 
 /** Mode bits of accounts other than the file's owner. */
@@ -28,7 +31,18 @@ export async function makeKey(
   }
   const grants = await Promise.all(asked.map((grant) => besideWhatIsThere(context, grant)));
   const path = keyPath(context, name);
-  const publicJwk = publicHalf(await readOrMakeKey(path, name));
+  const written = await readKey(path);
+  const privateJwk = written ?? (await makeAgentKey(`${name}-${Math.floor(nowSeconds())}`)).privateJwk;
+  const publicJwk = publicHalf(privateJwk);
+  const agent = known === undefined ? agentOf(order, [publicJwk]) : undefined;
+  const refusal = await foresee(context, { name, agent, grants });
+  if (refusal !== undefined) {
+    const { code, entries } = refusal;
+    if (context.isJson) context.printJson({ error: code, errors: entries });
+    context.say("refused, nothing was made or changed:", ...entries.map((entry) => `  ${placed(entry)}`));
+    return exitCodeOf(refusal);
+  }
+  if (written === undefined) await writeKey(path, privateJwk);
   const isRegistered = await register(context, { known, publicJwk, ...order });
   for (const grant of isRegistered ? grants : []) await context.api.put(`/v1/grants/${grant.name}`, grant.spec);
   if (context.isJson) context.printJson({ agent: name, path, public_jwk: publicJwk, registered: isRegistered });
@@ -97,6 +111,56 @@ async function find(context: CliContext, kind: "agents" | "grants", name: string
   }
 }
 
+interface AgentOrder {
+  readonly owner: string | undefined;
+  readonly purpose: string | undefined;
+}
+
+function agentOf({ owner, purpose }: AgentOrder, keys: readonly JWK[]): Record<string, unknown> {
+  return { ...(owner !== undefined && { owner }), ...(purpose !== undefined && { purpose }), keys };
+}
+
+/**
+ * What the server would say to an agent and its grants, asked before anything is made: they are put one by one, and an agent
+ * without what it was made for is not what was asked for.
+ *
+ * @param wanted.agent where there is none yet
+ * @returns what it would refuse, in the words that were typed
+ */
+async function foresee(
+  context: CliContext,
+  wanted: { name: string; agent: Record<string, unknown> | undefined; grants: readonly PlainGrant[] },
+): Promise<ApiError | undefined> {
+  const { name, agent, grants } = wanted;
+  if (agent === undefined && grants.length === 0) return undefined;
+  // Under names that nothing has: no file may have what was put by itself.
+  const file = JSON.stringify({
+    ...(agent !== undefined && { agents: { [name]: agent } }),
+    grants: grants.map(({ spec }) => ({ ...spec, name: randomUUID() })),
+  });
+  try {
+    await context.api.post<ApplyResult>("/v1/apply", {
+      source: `ephor agents key ${randomUUID()}`,
+      file,
+      dry_run: true,
+    });
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.entries.length === 0) throw error;
+    const entries = error.entries.map(({ line: _line, path, ...rest }) => ({ ...rest, path: askedAs(path, grants) }));
+    return new ApiError({ status: error.status, code: error.code, entries });
+  }
+}
+
+/** The place of a problem, as it was typed. */
+function askedAs(path: string, grants: readonly PlainGrant[]): string {
+  const [, at, nth] = /^grants\[(\d+)\](?:\.actions\[(\d+)\])?/.exec(path) ?? [];
+  const spec = at === undefined ? undefined : grants[Number(at)]?.spec;
+  if (spec === undefined) return path;
+  const actions = nth === undefined ? spec.actions : spec.actions.slice(Number(nth), Number(nth) + 1);
+  return actions.map((action) => `--may ${spec.resource}:${action}`).join(" ");
+}
+
 /** @returns false for an agent that belongs to a file, which alone may change it */
 async function register(
   context: CliContext,
@@ -104,16 +168,13 @@ async function register(
     name: string;
     known: TrustObject | undefined;
     publicJwk: JWK;
-    owner: string | undefined;
-    purpose: string | undefined;
-  },
+  } & AgentOrder,
 ): Promise<boolean> {
-  const { name, known, publicJwk, owner, purpose } = order;
+  const { name, known, publicJwk } = order;
   const keys = (known?.spec["keys"] ?? []) as JWK[];
   if (keys.some((key) => key.x === publicJwk.x && key.y === publicJwk.y)) return true;
   if (known !== undefined && known.source !== null) return false;
-  const asked = { ...(owner !== undefined && { owner }), ...(purpose !== undefined && { purpose }) };
-  await context.api.put(`/v1/agents/${name}`, { ...known?.spec, ...asked, keys: [...keys, publicJwk] });
+  await context.api.put(`/v1/agents/${name}`, { ...known?.spec, ...agentOf(order, [...keys, publicJwk]) });
   return true;
 }
 
@@ -155,10 +216,7 @@ function grantsOf(agent: string, may: readonly string[]): PlainGrant[] {
   }));
 }
 
-async function readOrMakeKey(path: string, name: string): Promise<JWK> {
-  const known = await readKey(path);
-  if (known !== undefined) return known;
-  const { privateJwk } = await makeAgentKey(`${name}-${Math.floor(nowSeconds())}`);
+async function writeKey(path: string, privateJwk: JWK): Promise<void> {
   await mkdir(dirname(path), { recursive: true, mode: 0o700 });
   const file = await open(path, "wx", 0o600);
   try {
@@ -167,7 +225,6 @@ async function readOrMakeKey(path: string, name: string): Promise<JWK> {
   } finally {
     await file.close();
   }
-  return privateJwk;
 }
 
 async function readKey(path: string): Promise<JWK | undefined> {
