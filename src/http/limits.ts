@@ -38,6 +38,11 @@ export const LIMITS = {
    * Each may hold a body and an answer of a megabyte or more, and two sockets.
    */
   proxiedInFlight: 2_000,
+  /**
+   * Milliseconds for which a follower of the feed of kills may leave a frame unread. The longest bound of a verifier: one that
+   * heard nothing for so long refuses everything, and comes again with its place.
+   */
+  feedUnreadMs: 30_000,
   /** Seconds of `Retry-After`. */
   retryAfterSeconds: 1,
   /** Seconds that metadata and key sets may be cached: a key is published longer than this before its first use. */

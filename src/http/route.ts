@@ -58,6 +58,8 @@ export interface Answer {
   readonly text?: string;
   /** Sent as it comes. */
   readonly lines?: AsyncIterable<string>;
+  /** A client that leaves a line unread for so many milliseconds is cut; without it, it may take its time. */
+  readonly unreadMs?: number;
 }
 
 /** What a handler gets: everything checked. */

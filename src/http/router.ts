@@ -9,6 +9,7 @@ import { authenticate } from "./authenticate.ts";
 import { ClientGoneError, discardBody, readBody } from "./body.ts";
 import { checkJsonType, checkShape, readJsonBody } from "./json-body.ts";
 import { LIMITS } from "./limits.ts";
+import { dropLines, lineStream } from "./line-stream.ts";
 import { problemAnswer } from "./problem.ts";
 import { headerText, lazySignal, refuseRepeatedHeaders } from "./request.ts";
 import type { Addresses, NodeHandler } from "./request.ts";
@@ -162,7 +163,15 @@ async function answered(
   }
   const seconds = (house.clock.monotonicMs() - startedMs) / 1000;
   house.metrics.httpRequestSeconds.labels(pattern, String(answer.status)).observe(seconds);
-  return responseOf(answer, { ...deps.headers, "X-Request-Id": requestId, ...(closes && { Connection: "close" }) });
+  const headers = { ...deps.headers, "X-Request-Id": requestId, ...(closes && { Connection: "close" }) };
+  return answer.lines === undefined
+    ? responseOf(answer, headers)
+    : flowOf(c, {
+        deps,
+        facts,
+        answer: { ...answer, headers: { ...headers, ...answer.headers } },
+        lines: answer.lines,
+      });
 }
 
 /** What the readers of headers and bodies throw for OAuth forms has names of its own under `/v1`. */
@@ -240,26 +249,31 @@ function checkTextType(given: string | undefined, wanted: string): void {
 }
 
 function responseOf(answer: Answer, always: Readonly<Record<string, string>>): Response {
-  const { status, json, text, lines } = answer;
-  if (lines !== undefined) return new Response(streamOf(lines), { status, headers: { ...always, ...answer.headers } });
+  const { status, json, text } = answer;
   if (text !== undefined) return new Response(text, { status, headers: { ...always, ...answer.headers } });
   if (json === undefined) return new Response(null, { status, headers: { ...always, ...answer.headers } });
   const headers = { ...always, "Content-Type": "application/json", ...answer.headers };
   return new Response(JSON.stringify(json), { status, headers });
 }
 
-/** Pulls lines as the client reads them, and stops asking when it goes. */
-function streamOf(lines: AsyncIterable<string>): ReadableStream<Uint8Array> {
-  const iterator = lines[Symbol.asyncIterator]();
-  const encoder = new TextEncoder();
-  return new ReadableStream<Uint8Array>({
-    async pull(controller) {
-      const next = await iterator.next();
-      if (next.done === true) controller.close();
-      else controller.enqueue(encoder.encode(next.value));
-    },
-    async cancel() {
-      await iterator.return?.();
-    },
-  });
+/** An answer whose lines come one by one, as fast as the client reads. */
+async function flowOf(
+  c: Ctx,
+  o: { deps: RouterDeps; facts: RequestFacts; answer: Answer; lines: AsyncIterable<string> },
+): Promise<Response> {
+  const { lines, facts } = o;
+  const { status, headers, unreadMs } = o.answer;
+  const init: ResponseInit = { status, headers: { ...headers } };
+  if (facts.method === "HEAD") {
+    await dropLines(lines);
+    return new Response(null, init);
+  }
+  if (unreadMs === undefined) return new Response(lineStream(lines), init);
+  const { clock, log } = o.deps.house;
+  const { outgoing } = c.env as HttpBindings;
+  const cut = (): void => {
+    log.warn("http.unread", { requestId: facts.requestId, route: facts.route });
+    outgoing.destroy();
+  };
+  return new Response(lineStream(lines, { unreadMs, clock, cut }), init);
 }

@@ -2,6 +2,7 @@ import { TemporarilyUnavailableError } from "../core/oauth/errors.ts";
 import type { Db } from "../db/database.ts";
 import type { DatabaseClock } from "../system/clock.ts";
 import type { Log } from "../system/log.ts";
+import type { Metrics } from "../system/metrics.ts";
 import { feedEntries, type Dead } from "./feed-entries.ts";
 import { createFeedReader } from "./feed-reader.ts";
 
@@ -50,8 +51,13 @@ export interface Feed {
  * Opens the room. One reader for each replica, whoever listens; nothing is kept for a single listener but its place, so a slow
  * one costs no memory and gets what it missed in one frame.
  */
-export function createFeed(deps: { db: Db; clock: DatabaseClock; log: Log }): Feed {
-  const { db } = deps;
+export function createFeed(deps: {
+  db: Db;
+  clock: DatabaseClock;
+  log: Log;
+  metrics: Pick<Metrics, "feedReaders">;
+}): Feed {
+  const { db, metrics } = deps;
   const reader = createFeedReader(deps);
 
   async function from(audience: Audience, after: number | undefined): Promise<Frame> {
@@ -77,6 +83,7 @@ export function createFeed(deps: { db: Db; clock: DatabaseClock; log: Log }): Fe
     async *frames(audience, after, signal) {
       if (reader.listeners >= MAX_LISTENERS) throw new TemporarilyUnavailableError({ reason: "overloaded" });
       const stop = reader.listen();
+      metrics.feedReaders.inc();
       try {
         let place = after;
         while (!signal.aborted && !reader.isClosed) {
@@ -86,6 +93,7 @@ export function createFeed(deps: { db: Db; clock: DatabaseClock; log: Log }): Fe
           await reader.next(signal);
         }
       } finally {
+        metrics.feedReaders.dec();
         stop();
       }
     },

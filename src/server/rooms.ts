@@ -125,8 +125,8 @@ function openEgress({ resolve, lifecycle }: Ground): Egress {
   return egress;
 }
 
-function openFeed({ db, clock, log, lifecycle }: Ground): Feed {
-  const feed = createFeed({ db, clock, log });
+function openFeed({ db, clock, log, metrics, lifecycle }: Ground): Feed {
+  const feed = createFeed({ db, clock, log, metrics });
   lifecycle.onStop("accepting", "feed", feed.close);
   return feed;
 }

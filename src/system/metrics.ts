@@ -38,6 +38,8 @@ export interface Metrics {
   readonly upstreamOpen: Gauge<"resource">;
   /** Answers that are being relayed. */
   readonly proxiedStreams: Gauge<string>;
+  /** Streams of the feed of kills that this replica serves. */
+  readonly feedReaders: Gauge<string>;
   /** Calls that this replica holds until somebody decides. */
   readonly waitingCalls: Gauge<string>;
   /** MCP servers that this replica started and that run. */
@@ -136,6 +138,7 @@ export function createMetrics(options: {
     httpInFlight: gauge("ephor_http_requests_in_flight", "Requests that were accepted and not yet answered."),
     ...perResource,
     proxiedStreams: gauge("ephor_proxied_streams", "Answers of upstreams that are being relayed."),
+    feedReaders: gauge("ephor_feed_readers", "Streams of the feed of kills that are being served."),
     waitingCalls: gauge("ephor_waiting_calls", "Calls that wait for an approval."),
     localServers: gauge("ephor_local_servers", "Local MCP servers that this replica started and that run."),
     issuerFetches: counter("ephor_issuer_fetch_total", "Fetches of issuers' documents and keys.", ["result"]),

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { feedFrame, feedQuery } from "../../api/revocations.ts";
+import { LIMITS } from "../limits.ts";
 import { ok, route } from "../route.ts";
 import type { Route } from "../route.ts";
 
@@ -13,7 +14,7 @@ export const revocationRoutes: readonly Route[] = [
     operationId: "followRevocations",
     summary: "What was killed, for whoever verifies tokens of a resource",
     description:
-      "With `Accept: text/event-stream` events named `frame`, whose id is `seq` (resume with `Last-Event-ID`), at least one a second; else one frame as JSON. Authenticates like `/introspect`: a resource's name and secret, or the platform's token of an agent that introspects.",
+      "With `Accept: text/event-stream` events named `frame`, whose id is `seq` (resume with `Last-Event-ID`), at least one a second; a client that leaves one unread for 30 seconds is cut, and misses nothing when it resumes. Else one frame as JSON. Authenticates like `/introspect`: a resource's name and secret, or the platform's token of an agent that introspects.",
     tag: "Kill",
     auth: "client",
     query: feedQuery,
@@ -25,6 +26,7 @@ export const revocationRoutes: readonly Route[] = [
       return {
         status: 200,
         lines: await rooms.revocations.frames({ ...query, after }, request),
+        unreadMs: LIMITS.feedUnreadMs,
         headers: { "Content-Type": EVENT_STREAM, "X-Accel-Buffering": "no" },
       };
     },
