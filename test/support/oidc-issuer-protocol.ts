@@ -60,6 +60,8 @@ export interface Misbehaviour {
 
 /** Commands from the test. */
 export type Command =
+  | { type: "open"; algorithms: readonly KeyAlgorithm[]; kid?: string }
+  | { type: "close" }
   | { type: "state" }
   | { type: "addKey"; algorithm: KeyAlgorithm; kid?: string }
   | { type: "removeKey"; kid: string }
@@ -68,6 +70,13 @@ export type Command =
   | { type: "code"; issued: IssuedCode }
   | { type: "forgetRequests" }
   | { type: "reset"; kids: string[] };
+
+/** What `open` is answered with. Keys are newest first. */
+export interface Opened {
+  readonly issuer: number;
+  readonly url: string;
+  readonly keys: IssuerKey[];
+}
 
 /** The process's answer to the command with the same id. */
 export interface Answer {

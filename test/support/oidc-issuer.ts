@@ -1,6 +1,5 @@
 import { createPrivateKey, randomUUID, sign, type KeyObject } from "node:crypto";
-import { fork, type ChildProcess } from "node:child_process";
-import { once } from "node:events";
+import { fork } from "node:child_process";
 import type { TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 import type {
@@ -11,6 +10,7 @@ import type {
   IssuerState,
   KeyAlgorithm,
   Misbehaviour,
+  Opened,
   Page,
   SeenRequest,
 } from "./oidc-issuer-protocol.ts";
@@ -62,36 +62,32 @@ export interface TestIssuer {
 }
 
 /**
- * Starts an issuer in a process of its own.
+ * Starts an issuer, in a process beside this one.
  *
- * @param t ends it after the test; without it, call `stop`
+ * @param t ends it after the test; without it, call `stop`, or let this process end
  * @param options keys to start with; default one RS256 and one ES256 key. `kid` names the first.
  */
 export async function startIssuer(
   t?: Pick<TestContext, "after">,
   options: { algorithms?: readonly KeyAlgorithm[]; kid?: string } = {},
 ): Promise<TestIssuer> {
-  const child = fork(fileURLToPath(new URL("./oidc-issuer-process.ts", import.meta.url)), [], {
-    execArgv: ["--import", "tsx"],
-    stdio: ["ignore", "inherit", "inherit", "ipc"],
-  });
-  t?.after(() => stopChild(child));
-  const [ready] = (await once(child, "message")) as [{ ready: string }];
-  const ask = askOver(child);
-  const keys: IssuerKey[] = [];
+  host ??= startHost();
+  const say = host;
+  const command = { type: "open", algorithms: ["RS256", "ES256"], ...options } as const;
+  const { issuer, url, keys } = (await say(0, command)) as Opened;
+  const ask = (about: Command): Promise<unknown> => say(issuer, about);
+  const stop = async (): Promise<void> => void (await ask({ type: "close" }));
+  t?.after(stop);
   const rotate = async (o: { algorithm?: KeyAlgorithm; kid?: string } = {}): Promise<string> => {
-    const command = {
+    const more = {
       type: "addKey",
       algorithm: o.algorithm ?? "RS256",
       ...(o.kid === undefined ? {} : { kid: o.kid }),
     } as const;
-    const key = (await ask(command)) as IssuerKey;
+    const key = (await ask(more)) as IssuerKey;
     keys.unshift(key);
     return key.kid;
   };
-  for (const [i, algorithm] of [...(options.algorithms ?? ["RS256", "ES256"])].entries()) {
-    await rotate({ algorithm, ...(i === 0 && options.kid !== undefined ? { kid: options.kid } : {}) });
-  }
   const firstKids = keys.map((key) => key.kid);
   const findKey = (selector: { kid?: string; algorithm?: KeyAlgorithm } = {}): IssuerKey => {
     const wanted = selector.algorithm ?? (selector.kid === undefined ? "RS256" : undefined);
@@ -104,10 +100,10 @@ export async function startIssuer(
     return key;
   };
   return {
-    url: ready.ready,
-    jwksUri: `${ready.ready}/jwks`,
+    url,
+    jwksUri: `${url}/jwks`,
     key: findKey,
-    mint: (claims, o = {}) => mintWith(findKey(o), { iss: ready.ready, ...claims }, o),
+    mint: (claims, o = {}) => mintWith(findKey(o), { iss: url, ...claims }, o),
     mintRaw: (header, payload, o = {}) => signCompact(findKey(o), header, payload),
     rotate,
     async removeKey(kid) {
@@ -140,7 +136,7 @@ export async function startIssuer(
       await ask({ type: "reset", kids: firstKids });
       keys.splice(0, keys.length, ...keys.filter((key) => firstKids.includes(key.kid)));
     },
-    stop: () => stopChild(child),
+    stop,
   };
 }
 
@@ -174,24 +170,31 @@ export function signCompact(key: IssuerKey, headerText: string, payloadText: str
   return `${input}.${signature.toString("base64url")}`;
 }
 
-function askOver(child: ChildProcess): (command: Command) => Promise<unknown> {
+type Say = (issuer: number, command: Command) => Promise<unknown>;
+
+/** One process for all issuers of this one. */
+let host: Say | undefined;
+
+/** Starts it. It keeps nobody from ending, and ends when its parent does. */
+function startHost(): Say {
+  const child = fork(fileURLToPath(new URL("./oidc-issuer-process.mjs", import.meta.url)), [], {
+    execArgv: [],
+    stdio: ["ignore", "inherit", "inherit", "ipc"],
+  });
+  child.unref();
+  child.channel?.unref();
   let lastId = 0;
   const waiting = new Map<number, (result: unknown) => void>();
   child.on("message", (answer: Answer) => {
     waiting.get(answer.id)?.(answer.result);
     waiting.delete(answer.id);
+    if (waiting.size === 0) child.channel?.unref();
   });
-  return (command) =>
+  return (issuer, command) =>
     new Promise((resolve, reject) => {
       const id = ++lastId;
       waiting.set(id, resolve);
-      child.send({ id, command }, (error) => error && reject(error));
+      child.channel?.ref();
+      child.send({ id, issuer, command }, (error) => error && reject(error));
     });
-}
-
-async function stopChild(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const ended = once(child, "exit");
-  child.kill("SIGKILL");
-  await ended;
 }
