@@ -93,6 +93,9 @@ export function openDatabase(options: DatabaseOptions): Db {
     },
   } as pg.PoolConfig);
   pool.on("error", (error) => options.onError?.(error));
+  // INVARIANT: no session's end ends the process. The pool listens only to clients that are idle, and a server may end a session
+  // between its first answer and its first query. Whoever asks on it then is told so.
+  pool.on("connect", (client) => client.on("error", () => {}));
   const dedicatedConnections = new Set<DroppableConnection>();
   const keptConnections = new Set<DroppableConnection>();
   const presence = createPresence();

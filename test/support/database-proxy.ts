@@ -14,7 +14,19 @@ export interface DatabaseProxy {
   hang(): void;
   /** Requests reach the database; from the first one with these bytes on, no answer comes back on its connection. */
   muteFrom(text: string): void;
+  /** The answer to a request with these bytes is followed at once by the word by which a server ends a session, and by its end. */
+  endAfter(text: string): void;
 }
+
+/** `ErrorResponse` (PostgreSQL, message formats): what an administrator's command, a shutdown or a failover says. */
+const ENDED = ((): Buffer => {
+  const fields = ["SFATAL", "VFATAL", "C57P01", "Mterminating connection due to administrator command", ""];
+  const body = Buffer.from(fields.join("\0") + "\0", "latin1");
+  const head = Buffer.alloc(5);
+  head.write("E", 0, "latin1");
+  head.writeUInt32BE(body.length + 4, 1);
+  return Buffer.concat([head, body]);
+})();
 
 /** Puts a wire in front of a PostgreSQL on a socket or a port. @param o.host an address of this machine, to listen on */
 export async function databaseProxy(
@@ -25,11 +37,13 @@ export async function databaseProxy(
   const target = targetOf(url);
   let mode: "flow" | "cut" | "hang" = "flow";
   let mutedFrom: string | undefined;
+  let endedAfter: string | undefined;
   const pairs = new Set<readonly [Socket, Socket]>();
   const server = createServer((near) => {
     if (mode === "cut") return void near.destroy();
     const far = connect(target);
     const pair = [near, far] as const;
+    let isLast = false;
     pairs.add(pair);
     const end = (): void => {
       pairs.delete(pair);
@@ -40,9 +54,14 @@ export async function databaseProxy(
     // Paused by hand: a piped socket flows on by itself.
     near.on("data", (chunk) => {
       if (mutedFrom !== undefined && chunk.includes(mutedFrom)) far.pause();
+      if (endedAfter !== undefined && chunk.includes(endedAfter)) isLast = true;
       far.write(chunk);
     });
-    far.on("data", (chunk) => near.write(chunk));
+    far.on("data", (chunk) => {
+      if (!isLast) return void near.write(chunk);
+      near.end(Buffer.concat([chunk, ENDED]));
+      far.destroy();
+    });
     if (mode === "hang") pair.forEach((socket) => socket.pause());
   });
   await new Promise<void>((resolve) => server.listen(0, host, resolve));
@@ -52,6 +71,7 @@ export async function databaseProxy(
     restore() {
       mode = "flow";
       mutedFrom = undefined;
+      endedAfter = undefined;
       for (const pair of pairs) pair.forEach((socket) => socket.resume());
     },
     cut() {
@@ -64,6 +84,9 @@ export async function databaseProxy(
     },
     muteFrom(text) {
       mutedFrom = text;
+    },
+    endAfter(text) {
+      endedAfter = text;
     },
   };
   t.after(() => {
