@@ -80,12 +80,17 @@ export interface ToolPins {
   ): Promise<boolean>;
 }
 
+/** A resource of the trust index never changes: another version of it is another object. */
+const servers = new WeakMap<McpResource, ToolServer>();
+
 /** The server behind a resource. Its credential, headers and routes may change without its being another. */
 export function toolServerOf(resource: McpResource): ToolServer {
-  return {
-    resource: resource.name,
-    entry: sha256Hex(canonicalJson([resource.kind, resource.settings["mcp"] ?? null])),
-  };
+  const known = servers.get(resource);
+  if (known !== undefined) return known;
+  const entry = sha256Hex(canonicalJson([resource.kind, resource.settings["mcp"] ?? null]));
+  const server = { resource: resource.name, entry };
+  servers.set(resource, server);
+  return server;
 }
 
 interface FoundRow {
