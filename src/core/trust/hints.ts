@@ -1,7 +1,7 @@
 /** What a trust file may hold. */
 export const FILE_HINT = "a trust file has issuers, agents, resources, grants, operators and channels";
 
-/** What each key of the trust file takes: the end of the sentence "`key` takes …". */
+/** What each key of the trust file takes: the end of the sentence "`key` takes …". `outer.key` is for one of several by that name. */
 export const HINTS: Readonly<Record<string, string>> = {
   url: "the issuer's exact `iss`, an https URL (http only for a loopback address with internal: true)",
   spiffe: "a trust domain, spiffe://prod.acme.example, without a path",
@@ -68,6 +68,18 @@ export const HINTS: Readonly<Record<string, string>> = {
   header: "the name of a request header that authenticates",
   env: "the name of an environment variable",
   value: "text, with {secret:NAME} where the secret goes",
+  forward: "a list of names of request headers that callers may send",
+  record: 'arguments, bodies, or {what: bodies, redact: ["/arguments/password"], keep: 30d}',
+  what: "arguments or bodies",
+  redact: "a list of paths like /arguments/password or /**/ssn",
+  keep: "a duration like 30d",
+  inspect: "{url: …, secret: NAME} of a service of yours that looks at calls",
+  "inspect.url": "the address of the service that looks at calls, https unless it is on this machine",
+  "inspect.secret": "the name of the secret by which requests to it are signed",
+  phases: "a list of request and response",
+  timeout: "a duration from 1s to 10s",
+  on_error: "refuse or allow",
+  max_bytes: "a size like 64KiB, at most 512KiB",
   mode: "enforce, or {observe: true, until: DATE} with a date at most 30 days ahead",
   limits: "{calls_per_minute: 60, concurrent: 5, body: 1MiB}, each for one agent at this resource",
   calls_per_minute: "a whole number from 1 to 100000",

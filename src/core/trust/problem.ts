@@ -82,10 +82,11 @@ function kindWord(expected: string): string {
 
 function mendFor(path: Path): string {
   const keys = path.filter((step): step is string => typeof step === "string").toReversed();
-  const known = keys.find((key) => Object.hasOwn(HINTS, key));
-  return known === undefined
-    ? "see the example in the documentation of the trust file"
-    : `${known} takes ${HINTS[known]}`;
+  for (const [i, key] of keys.entries()) {
+    const hint = [`${keys[i + 1]}.${key}`, key].find((name) => Object.hasOwn(HINTS, name));
+    if (hint !== undefined) return `${key} takes ${HINTS[hint]}`;
+  }
+  return "see the example in the documentation of the trust file";
 }
 
 function unknownKeyMend(path: Path): string {

@@ -10,6 +10,7 @@ import type {
   Resource,
   TrustObjects,
 } from "../../../src/core/trust/model.ts";
+import type { TrustProblem } from "../../../src/core/trust/problem.ts";
 import { readTrustFile } from "../../../src/core/trust/schema.ts";
 import type { TrustEntry } from "../../../src/core/trust/schema.ts";
 
@@ -65,8 +66,15 @@ export function indexOf(raw: unknown): MutableTrustIndex {
   return index(upserts);
 }
 
+/** What is wrong with a trust file's JSON. */
+export function problemsIn(raw: unknown): readonly TrustProblem[] {
+  const reading = readTrustFile(raw, ISSUER_URL);
+  return reading.ok ? [] : reading.problems;
+}
+
 /** The keys at which a trust file's JSON is refused, sorted. */
 export function problemPaths(raw: unknown): string[] {
-  const reading = readTrustFile(raw, ISSUER_URL);
-  return reading.ok ? [] : reading.problems.map(({ path }) => path.join(".")).toSorted();
+  return problemsIn(raw)
+    .map(({ path }) => path.join("."))
+    .toSorted();
 }

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ISSUER_URL, problemPaths, read } from "./objects.ts";
+import { ISSUER_URL, problemPaths, problemsIn, read } from "./objects.ts";
 
 /** The trust file of CONTRACT §4, as the parser gives it. */
 const CONTRACT = {
@@ -174,6 +174,19 @@ test("every problem is reported at once, each with its place and a mend", () => 
     "issuers.Bad",
     "issuers.one.url",
   ]);
+});
+
+test("the mend is of the key that is wrong, not of what stands around it", () => {
+  const mendOf = (settings: object): string | undefined => {
+    const [problem] = problemsIn(
+      withResource({ http: "https://crm.acme.example", actions: { read: ["GET /a"] }, ...settings }),
+    );
+    return problem?.mend;
+  };
+  assert.match(mendOf({ record: { arguments: true } }) ?? "", /^record takes arguments, bodies, or /);
+  assert.match(mendOf({ record: { what: "bodies", keep: "long" } }) ?? "", /^keep takes a duration/);
+  assert.match(mendOf({ inspect: { url: "ftp://x", secret: "s" } }) ?? "", /^url takes the address of the service/);
+  assert.match(mendOf({ forward: "x-a" }) ?? "", /^forward takes a list/);
 });
 
 test("an issuer needs a URL and an audience, or a trust domain and keys", () => {
