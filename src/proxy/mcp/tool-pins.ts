@@ -173,10 +173,15 @@ export function createToolPins(deps: { db: Db; clock: DatabaseClock; recorder: P
         hash: row.hash ?? undefined,
         annotations: row.annotations ?? undefined,
       };
-      if (found.status === "pinned") remembered.set(keyOf({ ...server, tool }), found);
+      const key = keyOf({ ...server, tool });
+      // One that is no more accepted is remembered as that: it is asked for each time. Names that nobody ever accepted fill nothing.
+      if (found.status === "pinned" || remembered.get(key) !== undefined) remembered.set(key, found);
       return found;
     },
-    recall: (server, tool) => remembered.get(keyOf({ ...server, tool })),
+    recall(server, tool) {
+      const found = remembered.get(keyOf({ ...server, tool }));
+      return found?.status === "pinned" ? found : undefined;
+    },
     async known({ resource, entry }) {
       const rows = await db.query<{ tool: string | null; status: PinStatus; hash: string | null; seen: string | null }>(
         `select p.tool, p.status, p.hash, p.seen_hash as seen from ephor.tool_servers s
