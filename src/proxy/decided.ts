@@ -28,6 +28,7 @@ import { judge, mayUse, type Judged } from "./judge.ts";
 import { asItIs, isByMemory, type Recalled } from "./recalled.ts";
 import { Refusal, saidOf, toldOf } from "./refusal.ts";
 import { argumentsKept, refusedKept, type CallContent } from "./recording.ts";
+import { toldBy } from "./told-by.ts";
 
 /** One call that is to be decided. */
 export interface ProxiedCall {
@@ -261,19 +262,9 @@ function askOf(
 }
 
 function eventOf(deps: ProxyDeps, order: ProxiedCall, facts: Readonly<Record<string, EventValue>>): EventDraft {
-  const { holder, resource, requestId } = order;
-  const { claims, state } = holder.token;
-  return {
-    type: "call.forward",
-    agent: holder.agent.name,
-    sub: claims.sub,
-    txn: state.txn,
-    jti: claims.jti,
-    resource: resource.name,
-    requestId,
-    traceId: order.traceId,
-    facts: { ...order.facts, ...facts, owner: holder.agent.owner, trust_version: deps.trust().version },
-  };
+  const { owner } = order.holder.agent;
+  const all = { ...order.facts, ...facts, owner, trust_version: deps.trust().version };
+  return { type: "call.forward", ...toldBy(order), facts: all };
 }
 
 /** Records a refusal, with the arguments of the call where they are kept. @returns its id */

@@ -15,6 +15,7 @@ import type { DecidedCall, ProxiedCall } from "./decided.ts";
 import type { ProxyDeps } from "./deps.ts";
 import { askInspector, leadsTo, replacedIn, type Verdict } from "./inspector.ts";
 import { spliced } from "./mcp/json-splice.ts";
+import { toldBy } from "./told-by.ts";
 
 /** Pointers that one event names. */
 const MAX_NAMED = 64;
@@ -144,8 +145,8 @@ async function permitted(
   order: ProxiedCall,
   { rule, place, action }: { rule: InspectRule; place: Place; action: string },
 ): Promise<{ permit: Permit; opens: ReadonlyMap<string, Permit>; epoch: number; keys: readonly string[] }> {
-  const { holder, resource, requestId, traceId } = order;
-  const { claims, state } = holder.token;
+  const { holder, resource } = order;
+  const { state } = holder.token;
   const keys = [...holder.kill.keys, deathKeys.resource(resource.name)];
   const ask = (): Ask => ({
     action: "call.inspect",
@@ -157,13 +158,7 @@ async function permitted(
     opens: [rule.secret],
     event: {
       type: "call.inspect",
-      agent: holder.agent.name,
-      sub: claims.sub,
-      txn: state.txn,
-      jti: claims.jti,
-      resource: resource.name,
-      requestId,
-      traceId,
+      ...toldBy(order),
       facts: { action, path: place.node.path, trust_version: deps.trust().version },
     },
   });

@@ -21,6 +21,7 @@ import { answerInspection, type AnswerInspection } from "./inspection.ts";
 import { openedCredential } from "./opened-credential.ts";
 import { createMasking, spellingsOf, type Masking } from "./masking.ts";
 import { answerTap, type AnswerTap } from "./recording.ts";
+import { toldBy } from "./told-by.ts";
 import type { Rendering } from "./upstream.ts";
 
 /** Where a flight goes, and with what; whose sockets it takes is its own to know. */
@@ -253,23 +254,9 @@ function note(
   facts: Readonly<Record<string, EventValue>>,
   keeping: Keeping | undefined,
 ): void {
-  const { holder, resource, requestId, traceId } = call;
-  const { claims, state } = holder.token;
+  const { requestId } = call;
   deps.recorder
-    .later(
-      {
-        type: "call.outcome",
-        agent: holder.agent.name,
-        sub: claims.sub,
-        txn: state.txn,
-        jti: claims.jti,
-        resource: resource.name,
-        requestId,
-        traceId,
-        facts,
-      },
-      keeping,
-    )
+    .later({ type: "call.outcome", ...toldBy(call), facts }, keeping)
     .catch((err: unknown) => deps.log.error("call_outcome_not_recorded", { requestId, err }));
 }
 
