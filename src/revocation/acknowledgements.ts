@@ -4,7 +4,7 @@ import type { Log } from "../system/log.ts";
 
 /** Past the lease every replica that did not acknowledge releases nothing; the rest is for clocks that run unevenly, in milliseconds. */
 const FENCED_MS = LEASE_MS + 100;
-/** A replica whose last beat was seen so long ago was fenced before the kill, in milliseconds. */
+/** A replica whose last beat was seen so long ago releases nothing, in milliseconds. */
 const GONE_MS = LEASE_MS + 500;
 /** Pauses between two looks, in milliseconds: acknowledgements take some, fenced replicas two seconds. */
 const LOOK_MS = [2, 3, 5, 8, 12, 20, 30, 50] as const;
@@ -12,7 +12,7 @@ const LOOK_MS = [2, 3, 5, 8, 12, 20, 30, 50] as const;
 /** What became of one replica. */
 export interface ReplicaHeard {
   readonly replica: string;
-  /** It dropped what was covered; or its lease ran out after the kill, or long before it. */
+  /** It dropped what was covered; or its lease ran out after the kill, or had before it. */
   readonly outcome: "acknowledged" | "fenced" | "gone";
   /** Milliseconds after the kill stood. */
   readonly afterMs: number;
@@ -81,14 +81,7 @@ export function createAcknowledgements(deps: {
     let isWaiting = false;
     for (const { id, heard: seen, sign } of rows) {
       if (heard.has(id)) continue;
-      const outcome =
-        seen >= position
-          ? "acknowledged"
-          : heartbeat.silentMs(id, sign) >= GONE_MS
-            ? "gone"
-            : isLate
-              ? "fenced"
-              : undefined;
+      const outcome = seen >= position ? "acknowledged" : silenced(heartbeat.silentMs(id, sign), afterMs);
       if (outcome === undefined) isWaiting = true;
       else heard.set(id, { replica: id, outcome, afterMs });
     }
@@ -104,6 +97,12 @@ export function createAcknowledgements(deps: {
       });
     },
   };
+}
+
+/** @param silentMs its silence until now, of which `afterMs` came after the kill */
+function silenced(silentMs: number, afterMs: number): "fenced" | "gone" | undefined {
+  if (silentMs >= GONE_MS) return silentMs - afterMs >= LEASE_MS ? "gone" : "fenced";
+  return afterMs >= FENCED_MS ? "fenced" : undefined;
 }
 
 function pause(ms: number): Promise<void> {
