@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { formatPath, formatProblem, parseTrustFile } from "../../src/registry/trust-file.ts";
 import type { FileProblem } from "../../src/registry/trust-file.ts";
+import { cpuMs } from "../support/cpu-time.ts";
 
 const ISSUER_URL = "https://sts.acme.example";
 
@@ -88,9 +89,8 @@ test("aliases are expanded within bounds", () => {
       (name, at) => `${name}: &${name} [${Array(10).fill(`*${"abcdefg"[at]}`).join(", ")}]`,
     ),
   ].join("\n");
-  const started = performance.now();
-  assert.equal(problems(bomb).length, 1);
-  assert.ok(performance.now() - started < 1_000);
+  const ms = cpuMs(() => assert.equal(problems(bomb).length, 1));
+  assert.ok(ms < 1_000, `${ms} ms`);
 });
 
 test("a problem inside an alias is placed at the anchor", () => {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { generateKeyPairSync, randomUUID, type KeyObject } from "node:crypto";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { createServer, type AddressInfo } from "node:net";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { loadConfig } from "../../src/config.ts";
@@ -251,13 +251,24 @@ export async function world(
   return made;
 }
 
-/** A port that nobody listened on a moment ago; clients discover us by the issuer, so it must be known before the start. */
+/** Ports for `freePort`: the system gives them to nobody who asks for any, so that nobody takes one before its server listens. */
+const PORTS = { first: 11_000, count: 21_000 } as const;
+/** Files that run at once begin far from each other. */
+let lastPort = (process.pid * 100) % PORTS.count;
+
+/** A port that nobody listens on, and that is given out once; clients discover us by the issuer, so it must be known before the start. */
 export async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
+  for (;;) {
+    lastPort = (lastPort + 1) % PORTS.count;
+    const port = PORTS.first + lastPort;
+    const server = createServer();
+    const isFree = await new Promise<boolean>((resolve) => {
+      server.once("error", () => resolve(false)).listen(port, "127.0.0.1", () => resolve(true));
+    });
+    if (!isFree) continue;
+    await new Promise((resolve) => server.close(resolve));
+    return port;
+  }
 }
 
 /** Two issuers, a few agents, resources of each kind that this version serves, and grants between them. */

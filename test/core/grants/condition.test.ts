@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { compileCondition, conditionProblem } from "../../../src/core/grants/condition.ts";
 import type { ConditionFacts } from "../../../src/core/grants/condition.ts";
+import { cpuMs } from "../../support/cpu-time.ts";
 
 const FACTS: ConditionFacts = {
   subject: { type: "human", issuer: "okta", sub: "okta|00u1", groups: ["support", "sales"], level: 3 },
@@ -99,9 +100,10 @@ test("arguments too large for what is done with them are an error, and quickly s
   const list = (length: number): number[] => Array.from({ length }, (_, at) => at);
   assert.equal(judge("args.a.all(x, x >= 0)", { args: { a: list(50_000) } }), "true");
   assert.equal(judge("args.a.all(x, x in args.a)", { args: { a: list(1_000) } }), "true");
-  const started = performance.now();
-  assert.equal(judge("args.a.all(x, x in args.a)", { args: { a: list(50_000) } }), "error");
-  assert.equal(judge("args.a.all(x, x >= 0)", { args: { a: list(1_000_000) } }), "error");
-  assert.equal(judge("args.a.all(x, args.a.all(y, x in args.a))", { args: { a: list(1_000) } }), "error");
-  assert.ok(performance.now() - started < 1_000);
+  const ms = cpuMs(() => {
+    assert.equal(judge("args.a.all(x, x in args.a)", { args: { a: list(50_000) } }), "error");
+    assert.equal(judge("args.a.all(x, x >= 0)", { args: { a: list(1_000_000) } }), "error");
+    assert.equal(judge("args.a.all(x, args.a.all(y, x in args.a))", { args: { a: list(1_000) } }), "error");
+  });
+  assert.ok(ms < 1_000, `${ms} ms`);
 });

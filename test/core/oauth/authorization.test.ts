@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { readBasic } from "../../../src/core/oauth/basic.ts";
 import { readBearer } from "../../../src/core/oauth/bearer.ts";
+import { cpuMs } from "../../support/cpu-time.ts";
 
 test("the token of a Bearer or DPoP header is read, the scheme in any case (RFC 6750 §2.1, RFC 9449 §7.1)", () => {
   assert.deepEqual(readBearer("Bearer a.b-c_d~e+f/g=="), { scheme: "Bearer", token: "a.b-c_d~e+f/g==" });
@@ -67,10 +68,11 @@ test("Basic credentials that cannot be read are refused", () => {
 });
 
 test("a long hostile header is judged at once", () => {
-  const started = performance.now();
-  assert.throws(() => readBearer(`Bearer ${" ".repeat(1 << 20)}`));
-  assert.throws(() => readBearer(`Bearer ${"=".repeat(1 << 20)},`));
-  assert.throws(() => readBearer(`Bearer a${"=".repeat(1 << 20)},`));
-  assert.throws(() => readBasic(`Basic ${"A".repeat(1 << 20)},`));
-  assert.ok(performance.now() - started < 300);
+  const ms = cpuMs(() => {
+    assert.throws(() => readBearer(`Bearer ${" ".repeat(1 << 20)}`));
+    assert.throws(() => readBearer(`Bearer ${"=".repeat(1 << 20)},`));
+    assert.throws(() => readBearer(`Bearer a${"=".repeat(1 << 20)},`));
+    assert.throws(() => readBasic(`Basic ${"A".repeat(1 << 20)},`));
+  });
+  assert.ok(ms < 300, `${ms} ms`);
 });

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { readForm } from "../../../src/core/oauth/form.ts";
 import { canonicalTarget, isReservedTarget, isTargetUri, readTarget } from "../../../src/core/oauth/target.ts";
+import { cpuMs } from "../../support/cpu-time.ts";
 
 const form = (...parameters: [string, string][]) => readForm(Buffer.from(new URLSearchParams(parameters).toString()));
 const refuses = (reason: string, ...parameters: [string, string][]) =>
@@ -119,17 +120,18 @@ test("canonical form changes scheme, host, default port and a lone slash, never 
 });
 
 test("long hostile texts are judged at once", () => {
-  const started = performance.now();
-  for (const text of [
-    `https://${"a.".repeat(500_000)}`,
-    `${"sts.".repeat(500_000)}amazonaws.com`,
-    `a:${"%".repeat(1_000_000)}`,
-  ]) {
-    isReservedTarget(text);
-    isTargetUri(text);
-    canonicalTarget(text);
-  }
-  for (const text of [`https://${"a.".repeat(1000)}`, `https://${"sts.".repeat(500)}`, `${"a-".repeat(1000)}`])
-    isReservedTarget(text);
-  assert.ok(performance.now() - started < 500);
+  const ms = cpuMs(() => {
+    for (const text of [
+      `https://${"a.".repeat(500_000)}`,
+      `${"sts.".repeat(500_000)}amazonaws.com`,
+      `a:${"%".repeat(1_000_000)}`,
+    ]) {
+      isReservedTarget(text);
+      isTargetUri(text);
+      canonicalTarget(text);
+    }
+    for (const text of [`https://${"a.".repeat(1000)}`, `https://${"sts.".repeat(500)}`, `${"a-".repeat(1000)}`])
+      isReservedTarget(text);
+  });
+  assert.ok(ms < 500, `${ms} ms`);
 });

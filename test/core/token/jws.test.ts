@@ -3,6 +3,7 @@ import { test } from "node:test";
 import fc from "fast-check";
 import { OUTSIDE_TOKEN_MAX_BYTES, OWN_TOKEN_MAX_BYTES, readCompactJws, readJws } from "../../../src/core/token/jws.ts";
 import { RefusedToken } from "../../../src/core/token/refused.ts";
+import { cpuMs } from "../../support/cpu-time.ts";
 
 const limits = { maxBytes: OUTSIDE_TOKEN_MAX_BYTES };
 const b64 = (text: string | object) =>
@@ -121,13 +122,14 @@ test("A-JWT-09 anything but three parts is refused", () => {
 });
 
 test("A-JWT-09 a megabyte of dots, or of anything, is refused at once", () => {
-  const started = performance.now();
-  for (const text of [".".repeat(1 << 20), "A".repeat(1 << 20), "{".repeat(1 << 20)]) {
-    assert.throws(() => readJws(text, { maxBytes: 2 << 20 }), { reason: "token_malformed" });
-    refuses(text, "token_too_large");
-  }
+  const ms = cpuMs(() => {
+    for (const text of [".".repeat(1 << 20), "A".repeat(1 << 20), "{".repeat(1 << 20)]) {
+      assert.throws(() => readJws(text, { maxBytes: 2 << 20 }), { reason: "token_malformed" });
+      refuses(text, "token_too_large");
+    }
+  });
   // Six readings of 1 MiB; the case asks for 50 ms each.
-  assert.ok(performance.now() - started < 300);
+  assert.ok(ms < 300, `${ms} ms`);
 });
 
 test("A-JWT-10 padding, the standard alphabet and blanks are refused in every part", () => {

@@ -5,6 +5,7 @@ import { createTrustIndex } from "../../../src/core/trust/compiled.ts";
 import type { ClaimMatcher } from "../../../src/core/trust/model.ts";
 import { compileRule } from "../../../src/core/trust/rules.ts";
 import { GITHUB_URL, ISSUER_URL, agent, index, indexOf, issuer } from "./objects.ts";
+import { cpuMs } from "../../support/cpu-time.ts";
 
 const github = issuer("github", GITHUB_URL);
 
@@ -224,8 +225,9 @@ test("a look-up among 20,000 agents costs no more than among 20", () => {
   );
   const trust = index({ issuers: [github], agents: many });
   const claims = { repository_owner_id: "7", repository_id: "19999", ref: "refs/heads/main", event_name: "push" };
-  const started = performance.now();
-  for (let round = 0; round < 1_000; round += 1) assert.equal(trust.agentsMatching(github, claims).length, 1);
+  const ms = cpuMs(() => {
+    for (let round = 0; round < 1_000; round += 1) assert.equal(trust.agentsMatching(github, claims).length, 1);
+  });
   // A scan of 20,000 rules takes milliseconds each time; a look-up takes microseconds.
-  assert.ok(performance.now() - started < 2_000);
+  assert.ok(ms < 2_000, `${ms} ms`);
 });

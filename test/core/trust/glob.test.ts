@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import { compileGlob, globProblem } from "../../../src/core/trust/glob.ts";
+import { cpuMs } from "../../support/cpu-time.ts";
 
 const fits = (pattern: string, text: string): boolean => compileGlob(pattern).matches(text);
 
@@ -32,10 +33,11 @@ test("A-OIDC-14 alternation, dots and .* have no meaning, and a newline is no wa
 
 test("A-OIDC-15 the pattern (a+)+$ is literal and quick on 50 kB", () => {
   const glob = compileGlob("(a+)+$*");
-  const started = performance.now();
-  assert.ok(!glob.matches(`${"a".repeat(50_000)}!`));
-  assert.ok(!compileGlob("*a*a*a*a*a*a*a*b").matches("a".repeat(8_000)));
-  assert.ok(performance.now() - started < 50);
+  const ms = cpuMs(() => {
+    assert.ok(!glob.matches(`${"a".repeat(50_000)}!`));
+    assert.ok(!compileGlob("*a*a*a*a*a*a*a*b").matches("a".repeat(8_000)));
+  });
+  assert.ok(ms < 50, `${ms} ms`);
 });
 
 test("a pattern that is empty, too long or full of stars is refused", () => {
