@@ -18,7 +18,10 @@ export interface KeptRow {
 /** Makes the row, once the event has its id. */
 export type Keeping = (event: string) => Promise<KeptRow>;
 
+/** Why nothing is kept beside an event: it could not be sealed, or the database did not take it. */
+export type Unkept = "not sealed" | "not stored";
+
 /** The facts of an event beside which nothing could be kept: they commit to nothing, and say so. */
-export function factsUnkept({ kept: _kept, ...facts }: EventDraft["facts"]): EventDraft["facts"] {
-  return { ...facts, unkept: "not sealed" };
+export function factsUnkept({ kept: _kept, ...facts }: EventDraft["facts"], unkept: Unkept): EventDraft["facts"] {
+  return { ...facts, unkept };
 }

@@ -1,13 +1,13 @@
 import { TemporarilyUnavailableError } from "../core/oauth/errors.ts";
 import type { Reason } from "../core/oauth/reasons.ts";
-import type { Db } from "../db/database.ts";
+import type { Db, DedicatedConnection } from "../db/database.ts";
 import { DatabaseError } from "../db/errors.ts";
 import { createLane } from "../db/lane.ts";
 import type { DatabaseClock } from "../system/clock.ts";
 import type { Log } from "../system/log.ts";
 import { createUlids, type Ulids } from "../system/random.ts";
 import { eventRow, type EventDraft, type EventRow } from "./event.ts";
-import { factsUnkept, type Keeping, type KeptRow } from "./keeping.ts";
+import { factsUnkept, type Keeping, type KeptRow, type Unkept } from "./keeping.ts";
 import { createStream } from "./stream.ts";
 
 /** SQLSTATE of our own: the stream does not stand where we thought (an append of unknown outcome went through). */
@@ -30,6 +30,11 @@ interface Stamped {
 interface Verdict {
   readonly decision: EventRow["decision"];
   readonly reason?: Reason | undefined;
+}
+
+interface How {
+  readonly keeping?: Keeping | undefined;
+  readonly by?: "now" | "soon";
 }
 
 interface NotedRow {
@@ -69,10 +74,70 @@ export function createRecorder(deps: {
   trustVersion?: () => number;
 }): Recorder {
   const { db, clock, log, replica, ids = createUlids(), trustVersion } = deps;
-  const connection = db.dedicated("recorder");
-  const stream = createStream(connection, { replica, name: "notes", clock });
+  const lane = createLane(createAppend({ connection: db.dedicated("recorder"), clock, replica }));
+  const stamp = (draft: EventDraft): Stamped => {
+    const atMs = Math.floor(clock.nowMs());
+    const facts = trustVersion === undefined ? draft.facts : { trust_version: trustVersion(), ...draft.facts };
+    return { draft: { ...draft, facts }, id: `evt_${ids(atMs)}`, atMs };
+  };
+  const make = ({ draft, id, atMs }: Stamped, verdict: Verdict): EventRow =>
+    eventRow(draft, { id, atMs, replica }, verdict);
+  /** What is not handed to the lane yet, since something beside it is being sealed. */
+  const sealing = new Set<Promise<unknown>>();
+  async function submitKeeping(stamped: Stamped, verdict: Verdict, { keeping, by }: How & { keeping: Keeping }) {
+    const row = make(stamped, verdict);
+    const unkept = (why: Unkept, err: unknown): Promise<string> => {
+      const { id, draft } = stamped;
+      log.error(`recording_${why.replace(" ", "_")}`, { eventId: id, requestId: draft.requestId, err });
+      return lane.submit(
+        { row: make({ ...stamped, draft: { ...draft, facts: factsUnkept(draft.facts, why) } }, verdict) },
+        by,
+      );
+    };
+    const sealed = keeping(row.id);
+    sealing.add(sealed);
+    let recorded: Promise<string>;
+    try {
+      recorded = lane.submit({ row, kept: await sealed }, by);
+    } catch (err) {
+      recorded = unkept("not sealed", err);
+    } finally {
+      sealing.delete(sealed);
+    }
+    // The lane tried it alone, so that it is this recording that the database refused.
+    return recorded.catch((err: unknown) => {
+      if (err instanceof DatabaseError) return unkept("not stored", err);
+      throw err;
+    });
+  }
+  const submit = (stamped: Stamped, verdict: Verdict, { keeping, by = "now" }: How = {}): Promise<string> =>
+    keeping === undefined
+      ? lane.submit({ row: make(stamped, verdict) }, by)
+      : submitKeeping(stamped, verdict, { keeping, by });
+  return {
+    refused: (draft, reason, keeping) => submit(stamp(draft), { decision: "refused", reason }, { keeping }),
+    noted: (draft, reason) => submit(stamp(draft), { decision: "noted", reason }),
+    later: (draft, keeping) => submit(stamp(draft), { decision: "noted" }, { keeping, by: "soon" }),
+    draft: (draft, decision, reason) => make(stamp(draft), { decision, reason }),
+    async idle() {
+      while (sealing.size > 0) await Promise.allSettled(sealing);
+      await lane.idle();
+    },
+  };
+}
 
-  async function send(members: readonly NotedRow[]): Promise<readonly string[]> {
+/** Appends a batch to a stream of its own, with what is kept beside it. */
+function createAppend({
+  connection,
+  clock,
+  replica,
+}: {
+  connection: DedicatedConnection;
+  clock: DatabaseClock;
+  replica: string;
+}) {
+  const stream = createStream(connection, { replica, name: "notes", clock });
+  return async function append(members: readonly NotedRow[]): Promise<readonly string[]> {
     const rows = members.map(({ row }) => row);
     const kept = members.flatMap((member) => member.kept ?? []);
     for (let attempt = 0; attempt < 2; attempt++) {
@@ -93,38 +158,5 @@ export function createRecorder(deps: {
       }
     }
     throw new TemporarilyUnavailableError({ reason: "gate_unknown_outcome" });
-  }
-
-  const lane = createLane(send);
-  const stamp = (draft: EventDraft): Stamped => {
-    const atMs = Math.floor(clock.nowMs());
-    const facts = trustVersion === undefined ? draft.facts : { trust_version: trustVersion(), ...draft.facts };
-    return { draft: { ...draft, facts }, id: `evt_${ids(atMs)}`, atMs };
-  };
-  const make = ({ draft, id, atMs }: Stamped, verdict: Verdict): EventRow =>
-    eventRow(draft, { id, atMs, replica }, verdict);
-  const submit = (
-    stamped: Stamped,
-    verdict: Verdict,
-    { keeping, by = "now" }: { keeping?: Keeping | undefined; by?: "now" | "soon" } = {},
-  ): Promise<string> => {
-    const row = make(stamped, verdict);
-    if (keeping === undefined) return lane.submit({ row }, by);
-    return keeping(row.id).then(
-      (kept) => lane.submit({ row, kept }, by),
-      (err: unknown) => {
-        const { id, draft } = stamped;
-        log.error("recording_not_sealed", { eventId: id, requestId: draft.requestId, err });
-        const facts = factsUnkept(draft.facts);
-        return lane.submit({ row: make({ ...stamped, draft: { ...draft, facts } }, verdict) }, by);
-      },
-    );
-  };
-  return {
-    refused: (draft, reason, keeping) => submit(stamp(draft), { decision: "refused", reason }, { keeping }),
-    noted: (draft, reason) => submit(stamp(draft), { decision: "noted", reason }),
-    later: (draft, keeping) => submit(stamp(draft), { decision: "noted" }, { keeping, by: "soon" }),
-    draft: (draft, decision, reason) => make(stamp(draft), { decision, reason }),
-    idle: () => lane.idle(),
   };
 }

@@ -334,6 +334,40 @@ function unsealable(t: TestContext): () => void {
   };
 }
 
+test("INV-29 an answer that the database does not take costs its recording, not its call's outcome, nor what is told with it", async () => {
+  const [crmToken, quietToken] = [await token("crm:write"), await token("quiet:write", { resource: "http/quiet" })];
+  await w.admin("alter table ephor.recordings add constraint no_answers check (part <> 'answer') not valid");
+  try {
+    const answers = await Promise.all([
+      post({ a: 1 }, { token: crmToken }),
+      post({ a: 1 }, { resource: "quiet", token: quietToken }),
+      post({ forbidden: "fruit" }, { token: crmToken }),
+    ]);
+    assert.deepEqual(
+      answers.map(({ status }) => status),
+      [200, 200, 403],
+    );
+    const granted = (await eventsOf(w, "call.forward")).filter(({ decision }) => decision === "granted");
+    const outcomes = await Promise.all(
+      ["crm", "quiet"].map((name) => outcomeOf(granted.find((event) => event["resource"] === name) as Event)),
+    );
+    assert.deepEqual(
+      outcomes.map(({ body }) => [body["outcome"], body["unkept"], body["kept"]]),
+      [
+        ["done", "not stored", undefined],
+        ["done", undefined, undefined],
+      ],
+    );
+    const [unkept] = outcomes as [Event];
+    assert.equal((await recording(unkept)).status, 404);
+    assert.ok(w.lines.some((line) => line.includes("recording_not_stored") && line.includes(unkept.id)));
+    const refused = await last("call.forward", "refused");
+    assert.deepEqual([refused["reason"], refused.body["unkept"]], ["condition_false", undefined]);
+  } finally {
+    await w.admin("alter table ephor.recordings drop constraint no_answers");
+  }
+});
+
 test("INV-29 an answer that cannot be sealed costs its recording, not its call's outcome; arguments that cannot be cost the call", async (t) => {
   const access = await token("crm:write");
   let end = (): void => {};
