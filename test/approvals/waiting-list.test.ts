@@ -93,11 +93,12 @@ test("a kill that was there before the wait began is seen by the first look; so 
 test("all waiting calls of a replica cost one query a second, and one for each announcement", async () => {
   const { waiting, looks, clock } = list(pending);
   const ended = Array.from({ length: 200 }, () => waiting.ended(call(clock)));
-  await until(() => looks.length === 2, "the first looks");
-  assert.deepEqual(looks, [1, 200], "what came while the first was read is read together");
+  await until(() => looks.length >= 2, "the first looks");
+  assert.deepEqual(looks.slice(0, 2), [1, 200], "what came while the first was read is read together");
+  const before = looks.length;
   waiting.heard("apr_1");
-  await until(() => looks.length === 3, "a look for what was announced");
-  await until(() => looks.length === 4, "a look of its own");
+  assert.equal(looks.length, before + 1, "a look for what was announced");
+  await until(() => looks.length > before + 1, "a look of its own");
   waiting.close();
   assert.deepEqual([...new Set(await Promise.all(ended))], ["closing"]);
   assert.equal(await waiting.ended(call(clock)), "closing", "and nobody waits after it");
