@@ -177,13 +177,12 @@ test("A-PRX-17 an upload that its sender leaves ends at the upstream too", async
   socket.write(
     `POST /http/crm/contacts HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${access}\r\nContent-Type: text/csv\r\nContent-Length: 1000000\r\n\r\nbegun`,
   );
-  await until(async () => (await w.events()).some((event) => event["type"] === "call.forward"), "decided");
+  const { txn } = JSON.parse(Buffer.from(access.split(".")[1] ?? "", "base64url").toString()) as { txn: string };
+  const recorded = async (type: string, text: string): Promise<boolean> =>
+    (await w.events({ txn, type })).some((event) => JSON.stringify(event).includes(text));
+  await until(() => recorded("call.forward", '"granted"'), "decided");
   socket.destroy();
-  await until(
-    async () =>
-      (await w.events()).some((event) => event["type"] === "call.outcome" && JSON.stringify(event).includes("aborted")),
-    "outcome",
-  );
+  await until(() => recorded("call.outcome", "aborted"), "outcome");
   assert.equal(crm.seen.length, 0, "no whole request arrived");
 });
 

@@ -17,7 +17,8 @@ const s = await stage(
   {
     resource: `    record: arguments
     inspect: ${byInspector(", phases: [request]")}
-${api("open", ", phases: [request], on_error: allow, max_bytes: 1KiB, timeout: 1s")}
+${api("open", ", phases: [request], on_error: allow, max_bytes: 1KiB, timeout: 10s")}
+${api("hasty", ", phases: [request], on_error: allow, timeout: 1s")}
 ${api("answers", ", phases: [response], max_bytes: 1KiB")}
 ${api("loose", ", phases: [response], max_bytes: 1KiB, on_error: allow")}
 ${api("asking", ", phases: [request]")}
@@ -40,6 +41,7 @@ ${api("asking", ", phases: [request]")}
     grants: `
   - { agent: release-bot, resource: crm, actions: [write], when: '!("body" in args) && (!("amount" in args) || args.amount == "[card]" || args.amount < 100)' }
   - { agent: release-bot, resource: open, actions: [write] }
+  - { agent: release-bot, resource: hasty, actions: [write] }
   - { agent: release-bot, resource: answers, actions: [read] }
   - { agent: release-bot, resource: loose, actions: [read] }
   - { agent: release-bot, resource: asking, actions: [write], approval: { by: owner } }
@@ -233,7 +235,7 @@ test("an inspector that is away, slow, redirects or answers another status: refu
   for (const [problem, answer] of Object.entries(failing)) {
     inspector.verdict = answer;
     inspector.seen.length = 0;
-    const opened = await post({ a: 1 }, { resource: "open" });
+    const opened = await post({ a: 1 }, { resource: problem === "timeout" ? "hasty" : "open" });
     assert.equal(opened.status, 200, problem);
     assert.equal(inspector.seen.length, 1, "no second try");
     const event = await last("call.forward");
@@ -255,7 +257,8 @@ test("an inspector that is away, slow, redirects or answers another status: refu
   // It can be asked, and says no: that is no failure.
   await refusedBy(await post({ a: 1 }, { resource: "open" }), "inspection_refused");
   const metrics = await w.request("GET", "/metrics");
-  assert.match(metrics.text, /ephor_inspections_total\{resource="open",outcome="failed"\} 7/);
+  assert.match(metrics.text, /ephor_inspections_total\{resource="open",outcome="failed"\} 6/);
+  assert.match(metrics.text, /ephor_inspections_total\{resource="hasty",outcome="failed"\} 1/);
   assert.match(metrics.text, /ephor_inspections_total\{resource="open",outcome="refuse"\} 1/);
 });
 

@@ -174,7 +174,7 @@ export async function soon<T>(what: Promise<T>, label: string): Promise<T> {
 export async function isCut(next: Promise<unknown>): Promise<void> {
   const end = next.then(
     () => "it went on",
-    () => "cut",
+    (error: unknown) => (error instanceof assert.AssertionError ? error.message : "cut"),
   );
   assert.equal(await soon(end, "the cut"), "cut");
 }
