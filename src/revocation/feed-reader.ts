@@ -34,7 +34,6 @@ export interface FeedReader {
   next(signal: AbortSignal): Promise<void>;
   /** Reads every round while somebody listens. @returns what ends that */
   listen(): () => void;
-  readonly listeners: number;
   /** Something was killed: read now instead of within the round. */
   heard(): void;
   readonly isClosed: boolean;
@@ -113,9 +112,6 @@ export function createFeedReader(deps: { db: Db; clock: DatabaseClock; log: Log 
     listen() {
       listeners += 1;
       return () => void (listeners -= 1);
-    },
-    get listeners() {
-      return listeners;
     },
     heard() {
       if (reading) again = true;

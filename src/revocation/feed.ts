@@ -1,15 +1,13 @@
-import { TemporarilyUnavailableError } from "../core/oauth/errors.ts";
 import type { Db } from "../db/database.ts";
 import type { DatabaseClock } from "../system/clock.ts";
 import type { Log } from "../system/log.ts";
 import type { Metrics } from "../system/metrics.ts";
 import { feedEntries, type Dead } from "./feed-entries.ts";
+import { createFeedPlaces } from "./feed-places.ts";
 import { createFeedReader } from "./feed-reader.ts";
 
 /** How long a frame says that it is fresh, in seconds: two rounds, and a moment on the way. */
 const FRESH_SECONDS = 3;
-/** Streams that one replica serves. */
-const MAX_LISTENERS = 2_000;
 
 /** What a resource is told. */
 export interface Frame {
@@ -59,6 +57,7 @@ export function createFeed(deps: {
 }): Feed {
   const { db, metrics } = deps;
   const reader = createFeedReader(deps);
+  const places = createFeedPlaces();
 
   async function from(audience: Audience, after: number | undefined): Promise<Frame> {
     const { epoch, asOf } = await reader.recent();
@@ -81,7 +80,7 @@ export function createFeed(deps: {
   return {
     frame: from,
     async *frames(audience, after, signal) {
-      if (reader.listeners >= MAX_LISTENERS) throw new TemporarilyUnavailableError({ reason: "overloaded" });
+      const leave = places.take(audience.name);
       const stop = reader.listen();
       metrics.feedReaders.inc();
       try {
@@ -95,6 +94,7 @@ export function createFeed(deps: {
       } finally {
         metrics.feedReaders.dec();
         stop();
+        leave();
       }
     },
     heard: reader.heard,
