@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { createServer, request as httpRequest, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Cleanup } from "../support/database.ts";
-import { usualTrust, world, type World } from "../support/world.ts";
+import { settled, usualTrust, world, type World } from "../support/world.ts";
 
 /** Within which a cut must be seen; a cut takes milliseconds, and 2 s at the most (A-KILL-05). */
 const SOON_MS = 5_000;
@@ -105,7 +105,7 @@ ${o.grants ?? "  - { agent: release-bot, resource: crm, actions: [read, write] }
     w,
     crm,
     async token(scope = "crm:read", { agent = "release-bot", resource = "http/crm", form = {} } = {}) {
-      const answer = await w.self(agent, { scope, resource: `${w.server.issuer}/${resource}`, ...form });
+      const answer = await settled(() => w.self(agent, { scope, resource: `${w.server.issuer}/${resource}`, ...form }));
       assert.equal(answer.status, 200, answer.text);
       return answer.body["access_token"] as string;
     },

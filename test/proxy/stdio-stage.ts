@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { fileURLToPath } from "node:url";
 import type { Cleanup } from "../support/database.ts";
-import { usualTrust, world, type Answer, type World } from "../support/world.ts";
+import { settled, usualTrust, world, type Answer, type World } from "../support/world.ts";
 
 export const MODERN = "2026-07-28";
 export const FILES_KEY = "files-key-value-3e9a51";
@@ -45,7 +45,9 @@ export const SCRIPTED = {
 };
 
 export async function tokenFor(w: World, resource: string, agent = "release-bot"): Promise<string> {
-  const answer = await w.self(agent, { scope: resource, resource: `${w.server.issuer}/mcp/${resource}` });
+  const answer = await settled(() =>
+    w.self(agent, { scope: resource, resource: `${w.server.issuer}/mcp/${resource}` }),
+  );
   assert.equal(answer.status, 200, answer.text);
   return answer.body["access_token"] as string;
 }

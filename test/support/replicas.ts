@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
 import type { Cleanup } from "./database.ts";
 import { startIssuer, type TestIssuer } from "./oidc-issuer.ts";
 import { ownDatabase, type OwnDatabase } from "./own-database.ts";
-import { freePort, JWT_TYPE, TOKEN_EXCHANGE, usualTrust, type Answer, type Form } from "./world.ts";
+import { freePort, JWT_TYPE, settled, TOKEN_EXCHANGE, usualTrust, type Answer, type Form } from "./world.ts";
 
 /** A start on a busy machine, in real ms. */
 const START_MS = 60_000;
@@ -101,7 +101,8 @@ export async function replicas(t: Cleanup, o: { count: number; env?: NodeJS.Proc
         .replace("AGENT_KEY", JSON.stringify({ kty: "EC", crv: "P-256", ...point }))
         .replace("BILLING_HASH", "sha256:d62e51d2a0ab78bc7aab374fc8049db7aad573ee13def852a65d470e12416ced")
         .replaceAll("OUR_ISSUER", issuer);
-      const applied = await made.operator(first, "POST", "/v1/apply", { source: "trust.yaml", file: edit(usual) });
+      const file = edit(usual);
+      const applied = await settled(() => made.operator(first, "POST", "/v1/apply", { source: "trust.yaml", file }));
       assert.equal(applied.status, 200, applied.text);
     },
     workload: (agent, claims = {}) =>
