@@ -49,6 +49,15 @@ const mcp = (access: string, method: string, params: object = {}): Promise<Raw> 
     body: JSON.stringify({ jsonrpc: "2.0", id: 1, method, params }),
   });
 const close = (access: string): Promise<Raw> => mcp(access, "tools/call", { name: "close_ticket", arguments: {} });
+/** One of them is, unless a stalled machine fenced the replica that used the token up. @returns how many */
+function servedOnce(answers: readonly Raw[]): number {
+  const statuses = answers.map(({ status }) => status);
+  const of = (status: number): number => statuses.filter((each) => each === status).length;
+  assert.ok(of(200) === 1 || (of(200) === 0 && of(503) > 0), statuses.join());
+  assert.equal(of(200) + of(401) + of(503), answers.length, statuses.join());
+  return of(200);
+}
+
 const newest = async (): Promise<unknown[]> => {
   const [event] = await w.events({ decision: "refused", limit: "1" });
   return [event?.["reason"], event?.["agent"]];
@@ -57,10 +66,10 @@ const newest = async (): Promise<unknown[]> => {
 test("one HTTP call is forwarded by a once-only token, of many at one moment and of those that follow", async () => {
   const access = await token("crm:write");
   const answers = await Promise.all(Array.from({ length: 8 }, () => patch(access)));
-  assert.deepEqual(answers.map(({ status }) => status).toSorted(), [200, ...Array<number>(7).fill(401)]);
+  const served = servedOnce(answers);
   assert.equal((await patch(access)).status, 401);
   assert.deepEqual(await newest(), ["replayed", "release-bot"]);
-  assert.equal(crm.seen.length, 1);
+  assert.equal(crm.seen.length, served);
   // Another that is not once-only serves as long as it lives.
   const often = await token("crm:read");
   for (let i = 0; i < 2; i++) assert.equal((await send("GET", "/http/crm/contacts/7", { token: often })).status, 200);
@@ -83,7 +92,7 @@ test("lists and pings use nothing up; one tools/call does, and then the token se
   assert.equal((await mcp(access, "ping")).status, 200);
   assert.equal((await mcp(access, "tools/list")).status, 200);
   const calls = await Promise.all(Array.from({ length: 6 }, () => close(access)));
-  assert.deepEqual(calls.map(({ status }) => status).toSorted(), [200, ...Array<number>(5).fill(401)]);
+  const served = servedOnce(calls);
   assert.equal((await mcp(access, "tools/list")).status, 401);
-  assert.equal(server.seen.filter(({ body }) => body.includes("tools/call")).length, 1);
+  assert.equal(server.seen.filter(({ body }) => body.includes("tools/call")).length, served);
 });
