@@ -305,7 +305,7 @@ test("INV-27 a body beyond the bound is refused before it is read, and nesting b
     body: `{"source":"x","file":${"[".repeat(5_000)}${"]".repeat(5_000)}}`,
   });
   assert.equal(deepBody.status, 400);
-  assert.ok(performance.now() - started < 3_000);
+  assert.ok(performance.now() - started < 10_000);
 });
 
 /** What a stranger sees, without what is different by itself. */

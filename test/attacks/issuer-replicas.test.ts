@@ -114,19 +114,30 @@ test("A-OIDC-02 a suspended agent, and one past its review: refused at every gra
 const fifty = (send: (base: string) => Promise<Answer>): Promise<Answer[]> =>
   Promise.all(Array.from({ length: 50 }, (_, i) => send(replicas[i % replicas.length] as string)));
 
+/** A machine that stalls fences a replica for a moment, which then releases nothing, and says nothing else. */
+const isDecided = ({ status }: Answer): boolean => status !== 503;
+
+/** One of them is served, unless its replica was fenced when it was about to be. @returns the refused ones */
+function servedOnce(answers: readonly Answer[], label = ""): Answer[] {
+  const decided = answers.filter(isDecided);
+  const refusals = decided.filter(({ status }) => status !== 200);
+  assert.ok(decided.length > 0, label);
+  const served = decided.length - refusals.length;
+  assert.ok(served === 1 || (served === 0 && decided.length < answers.length), `${label}: ${served} were served`);
+  return refusals;
+}
+
 test("A-OIDC-23 a single-use token fifty times in parallel on two replicas, at each door: exactly one is served", async () => {
   for (const door of doors) {
     w.clock.advance(61);
     const once = token(w, SINGLE);
     const answers = await fifty((base) => door.send(once, {}, { base }));
-    const served = answers.filter(({ status }) => status === 200);
-    assert.equal(served.length, 1, door.name);
+    const refusals = servedOnce(answers, door.name);
     // Beside a human's token it is spent as a proof, else as the subject.
     const reason = door.name === "actor_token" ? "replayed" : "single_use_spent";
-    for (const answer of answers.filter((each) => each !== served[0]).slice(0, 10))
+    for (const answer of refusals.slice(0, 10))
       await assertRefused(w, answer, { error: door.error, reason, label: door.name });
-    for (const answer of answers.filter((each) => each !== served[0]))
-      assertFace(answer, { error: door.error, label: door.name });
+    for (const answer of refusals) assertFace(answer, { error: door.error, label: door.name });
     const [row] = await w.admin<{ count: string }>(
       "select count(*) from ephor.hops where actor = 'single-bot' and iat = $1",
       [w.now()],
@@ -311,7 +322,9 @@ test("A-OIDC-23 a token of an issuer that does not say single_use works again wh
   await w.apply(leavingYaml(w), "leaving.yaml");
   const again = token(w, LEAVING);
   const answers = await fifty((base) => (doors[0] as Door).send(again, {}, { base }));
-  for (const answer of answers) granted(answer);
+  const decided = answers.filter(isDecided);
+  assert.ok(decided.length > 0);
+  for (const answer of decided) granted(answer);
   const rows = await w.admin<{ txn: string }>(
     "select distinct txn from ephor.hops where actor = 'leaving-bot' and iat = $1",
     [w.now()],
@@ -331,9 +344,10 @@ test("A-OIDC-23 a human's token belongs to the first agent of fifty requests by 
         .then((answer) => [i % 4 < 2 ? "summary-bot" : "leaving-bot", answer] as const);
     }),
   );
-  const winners = new Set(answers.filter(([, { status }]) => status === 200).map(([agent]) => agent));
+  const decided = answers.filter(([, answer]) => isDecided(answer));
+  const winners = new Set(decided.filter(([, { status }]) => status === 200).map(([agent]) => agent));
   assert.equal(winners.size, 1);
-  for (const [agent, answer] of answers) {
+  for (const [agent, answer] of decided) {
     if (winners.has(agent)) granted(answer);
     else await assertRefused(w, answer, { error: "invalid_request", reason: "subject_bound_elsewhere" });
   }
@@ -353,8 +367,7 @@ test("A-OIDC-23 a private_key_jwt fifty times in parallel on two replicas: exact
   w.clock.advance(61);
   const assertion = w.privateKeyJwt();
   const answers = await fifty((base) => byAssertion(w, assertion, base));
-  assert.equal(answers.filter(({ status }) => status === 200).length, 1);
-  const refusals = answers.filter(({ status }) => status !== 200);
+  const refusals = servedOnce(answers);
   for (const answer of refusals) assertFace(answer, { error: "invalid_client" });
   assert.equal((await eventOf(w, refusals[0] as Answer)).reason, "replayed");
 });

@@ -116,7 +116,7 @@ test("an agent lifted the kill of itself by a request whose body came after it",
   socket.write(
     `POST /v1/restore HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${token}\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n`,
   );
-  const deadline = performance.now() + 3_000;
+  const deadline = performance.now() + 10_000;
   while ((await w.events({ type: "admin.request", agent: "keyed-bot", decision: "granted" })).length === 0)
     assert.ok(performance.now() < deadline);
   assert.equal((await w.kill({ agent: "keyed-bot" })).status, 200);
@@ -149,8 +149,8 @@ test("an agent with ephor:trust gave itself power over Ephor by asking to have a
 
 test("A-KILL-06 while others used up the pool of connections, nobody could kill", async () => {
   const { txn } = claimsOf(granted(await w.self("release-bot", READ_INVOICE)));
-  const lock = await holdLock(w.databaseUrl, "lock table ephor.nodes in access exclusive mode");
-  const busy = Array.from({ length: 12 }, () => w.operator("GET", `/v1/chains/${txn}`));
+  const lock = await holdLock(w.databaseUrl, "lock table ephor.secrets in access exclusive mode");
+  const busy = Array.from({ length: 12 }, () => w.operator("GET", "/v1/secrets"));
   await lock.waiting(8);
   const started = performance.now();
   const killed = await w.kill({ txn });
@@ -172,7 +172,7 @@ test("a kill whose receipt took long to draw up was not done at all", async () =
   assert.equal(dead.length, 1);
   await lock.release();
   // What was found too late for the answer is in the stored receipt.
-  const deadline = performance.now() + 3_000;
+  const deadline = performance.now() + 10_000;
   for (;;) {
     const stored = await w.operator("GET", `/v1/kills/${killed.body["id"] as string}`);
     if ((stored.body["lines"] as unknown[]).length > 1) break;
@@ -370,7 +370,7 @@ test("a grant that was recorded while its connection broke was on the record as 
   );
   assert.equal((await mint).status, 503);
   await gate.release();
-  const deadline = performance.now() + 3_000;
+  const deadline = performance.now() + 10_000;
   for (;;) {
     const [event] = await w.events({ type: "release.withheld", reason: "gate_unknown_outcome" });
     if (event) return void assert.deepEqual([event["agent"], event["resource"]], ["release-bot", "billing"]);

@@ -242,7 +242,7 @@ test("A-JWT-09 megabytes of dots end at the body's limit, and the longest that i
     "[".repeat(16_000),
   ]) {
     let fastest = Infinity;
-    for (let round = 0; round < 5; round++) {
+    for (let round = 0; round < 20 && fastest >= 50; round++) {
       const started = performance.now();
       assert.equal((await doors[0]!.send(text)).status, 400);
       fastest = Math.min(fastest, performance.now() - started);

@@ -281,7 +281,7 @@ test("A-OIDC-15 a pattern that would make a regular expression run away is answe
     "a:".repeat(2_700),
   ]) {
     let fastest = Infinity;
-    for (let round = 0; round < 5; round++) {
+    for (let round = 0; round < 20 && fastest >= 50; round++) {
       const started = performance.now();
       await door.send(jwt({ iss: ANY, sub: "s", path }));
       fastest = Math.min(fastest, performance.now() - started);
