@@ -90,6 +90,7 @@ async function start(
     lifecycle.onStop("resources", "metrics listener", () => own.finish(1_000));
     own.serve(edge.handleMetrics);
   }
+  ground.heartbeat.serving();
   listener.serve(edge.handle);
   log.info("listening", { address: listener.host, port: listener.port, replica: ground.replica, version: VERSION });
   for (const notice of ground.notices) log.warn("protection_weakened", { note: notice });

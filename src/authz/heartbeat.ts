@@ -1,3 +1,4 @@
+import { setTimeout as pause } from "node:timers/promises";
 import type { Db } from "../db/database.ts";
 import { DatabaseUnreachableError } from "../db/errors.ts";
 import type { DatabaseClock } from "../system/clock.ts";
@@ -6,6 +7,9 @@ import type { DatabaseClock } from "../system/clock.ts";
 const BEAT_MS = 500;
 /** A beat that is not answered in this time was not answered: a request that waits meanwhile must be told within 2 s (A-OPS-01). */
 const BEAT_TIMEOUT_MS = 1_000;
+/** How long a start tries for a first beat, in milliseconds; the migrations before it wait as long for a connection. */
+const START_MS = 10_000;
+const START_PAUSE_MS = 100;
 /** Past this much silence a replica releases nothing (ARCHITECTURE, "The gate"). */
 export const LEASE_MS = 2_000;
 
@@ -16,6 +20,14 @@ export const BEATS = "r.beats || ':' || r.beat_at_ms";
 export interface Heartbeat {
   /** Whether the last beat was answered within the lease. */
   mayRelease(): boolean;
+  /**
+   * The first beat. A database that is slow to answer is waited for: ending would help nobody.
+   *
+   * @throws {DatabaseUnreachableError} when it did not come within ten seconds
+   */
+  begin(): Promise<void>;
+  /** From now on somebody waits for answers: a database that is silent is told of, so that they get theirs in time. */
+  serving(): void;
   /** One beat now. */
   beat(): Promise<void>;
   /**
@@ -44,6 +56,7 @@ export function createHeartbeat(deps: {
   // The lease is about real silence, so it is measured by the machine's own monotonic time.
   let answeredAt = Number.NEGATIVE_INFINITY;
   let beating: Promise<void> | undefined;
+  const watch = createWatch(db.presence);
   const peers = createPeers();
 
   async function once(): Promise<void> {
@@ -74,36 +87,69 @@ export function createHeartbeat(deps: {
   }
 
   const beat = (): Promise<void> => {
-    beating ??= watched(once());
+    beating ??= watch.watched(once()).finally(() => {
+      beating = undefined;
+    });
     return beating;
   };
 
-  async function watched(answered: Promise<void>): Promise<void> {
-    let isOver = false;
-    // Looked at once more after the sockets were read: when this process was held up itself, the answer lies there.
-    const late = setTimeout(() => setImmediate(() => isOver || db.presence.lost()), BEAT_TIMEOUT_MS);
-    try {
-      await answered;
-      db.presence.back();
-    } catch (error) {
-      if (error instanceof DatabaseUnreachableError) db.presence.lost();
-      throw error;
-    } finally {
-      isOver = true;
-      clearTimeout(late);
-      beating = undefined;
+  async function begin(): Promise<void> {
+    for (const until = performance.now() + START_MS; ;) {
+      try {
+        return await beat();
+      } catch (error) {
+        if (!(error instanceof DatabaseUnreachableError) || performance.now() >= until) throw error;
+      }
+      await pause(START_PAUSE_MS);
     }
   }
+
   const timer = setInterval(() => void beat().catch(() => {}), BEAT_MS);
   timer.unref();
   return {
     mayRelease: () => performance.now() - answeredAt <= LEASE_MS,
+    begin,
+    serving: watch.serving,
     beat,
     silentMs: peers.silentMs,
     async close() {
       clearInterval(timer);
       await beating?.catch(() => {});
       await connection.call("leave", "delete from ephor.replicas where id = $1", [replica]).catch(() => {});
+    },
+  };
+}
+
+/** Tells of a database that does not answer, once somebody waits for it. */
+function createWatch(presence: Db["presence"]): {
+  watched(answered: Promise<void>): Promise<void>;
+} & Pick<Heartbeat, "serving"> {
+  let isServing = false;
+  let isSilent = false;
+  const lost = (): void => {
+    isSilent = true;
+    if (isServing) presence.lost();
+  };
+  return {
+    serving() {
+      isServing = true;
+      if (isSilent) presence.lost();
+    },
+    async watched(answered) {
+      let isOver = false;
+      // Looked at once more after the sockets were read: when this process was held up itself, the answer lies there.
+      const late = setTimeout(() => setImmediate(() => isOver || lost()), BEAT_TIMEOUT_MS);
+      try {
+        await answered;
+        isSilent = false;
+        presence.back();
+      } catch (error) {
+        if (error instanceof DatabaseUnreachableError) lost();
+        throw error;
+      } finally {
+        isOver = true;
+        clearTimeout(late);
+      }
     },
   };
 }

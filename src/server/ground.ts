@@ -75,7 +75,7 @@ export async function layGround(
   beats = heartbeat;
   lifecycle.onStop("background", "streams", streams.close);
   lifecycle.onStop("background", "heartbeat", heartbeat.close);
-  await heartbeat.beat();
+  await heartbeat.begin();
   const operatorKey = await ensureOperatorKey(db, {
     path: join(config.dataDirectory, "operator-key"),
     nowMs: clock.nowMs(),
