@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { decodeJwt } from "jose";
 import { ephor, type Ran } from "../cli/command-line.ts";
-import { handClock } from "../support/hand-clock.ts";
+import { runningClock } from "../support/hand-clock.ts";
 import { world, type World } from "../support/world.ts";
 
 /** Beside the example's: an agent of a cluster and people, under names that the example does not have. */
@@ -31,11 +31,8 @@ let cleanups: (() => unknown)[] = [];
 let env: Record<string, string>;
 
 before(async () => {
-  // The command line signs with this machine's clock. The server's stands still, a little ahead of where that one will be.
-  w = await world(
-    { after: (fn) => void cleanups.push(fn) },
-    { clock: handClock(Math.floor(Date.now() / 1_000) + 30), trust },
-  );
+  // The command line signs with this machine's clock.
+  w = await world({ after: (fn) => void cleanups.push(fn) }, { clock: runningClock(), trust });
   env = { EPHOR_URL: w.url, EPHOR_DATA: w.data };
 });
 after(async () => {

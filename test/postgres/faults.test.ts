@@ -41,9 +41,10 @@ async function underLoad(
   return statuses;
 }
 
+/** Ends them, and waits until they are gone: what is asked afterwards finds no session that is about to end. */
 const end = (name: string) => () =>
   w.admin(
-    "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name like $1",
+    "select pg_terminate_backend(pid, 5000) from pg_stat_activity where datname = current_database() and application_name like $1",
     [name],
   );
 

@@ -97,17 +97,21 @@ test("tool-server-hono follows the feed: serves, refuses what is killed within a
   assert.deepEqual((await get(url + METADATA)).body["authorization_servers"], [feed.url]);
 
   await kill({ txn: txnOf(mine) });
-  const killed = performance.now();
   beat = { seq: 2, dead: [{ txn: txnOf(mine) }] };
   feed.send(frame(beat));
-  while ((await get(`${url}/invoices/7`, mine)).status === 200) assert.ok(performance.now() - killed < 1_000);
+  // A second has room for fifty such calls, and a server that is held up answers seldom.
+  for (let calls = 1; (await get(`${url}/invoices/7`, mine)).status === 200; calls += 1) {
+    assert.ok(calls < 50, "it is still served");
+    await new Promise((go) => setTimeout(go, 20));
+  }
   assert.deepEqual((await get(`${url}/invoices/7`, mine)).body["error"], "invalid_token");
   assert.equal((await get(`${url}/invoices/7`, other)).status, 200);
 
   clearInterval(heart);
   feed.cut(true);
   const cut = performance.now();
-  while ((await get(`${url}/invoices/7`, other)).status === 200) assert.ok(performance.now() - cut < 5_500);
+  for (let asked = cut; (await get(`${url}/invoices/7`, other)).status === 200; asked = performance.now())
+    assert.ok(asked - cut < 5_500);
   assert.equal((await get(`${url}/invoices/7`, other)).status, 503);
   feed.cut(false);
   const stopped = new Promise((go) => child.once("exit", go));
@@ -172,7 +176,7 @@ test("an agent that is killed while it works says so and ends with 5", async () 
     TTL: "2",
   });
   const deadline = performance.now() + 30_000;
-  while (!child.text().startsWith("200 ")) {
+  while (!/^200 /m.test(child.text())) {
     assert.ok(performance.now() < deadline, child.text());
     await new Promise((go) => setTimeout(go, 20));
   }

@@ -8,8 +8,10 @@ import { BILLING_SECRET, world } from "../support/world.ts";
 const BILLING = "https://billing.acme.example";
 const READ = { scope: "billing:read_invoice" } as const;
 const credential = { name: "billing", secret: BILLING_SECRET } as const;
-/** Seconds of silence that are borne here. */
+/** Seconds of silence that are borne where silence is what is tested. */
 const BOUND = 2;
+/** Where it is not: no machine is held up for so long. */
+const PATIENT = { boundSeconds: 30 } as const;
 
 const clock = runningClock();
 const feed = await startFeedServer({ after });
@@ -54,13 +56,20 @@ const outcome = (verifier: Verifier, text: string): Promise<string> =>
     () => "served",
     (error: unknown) => (error instanceof RefusedError ? `${error.status} ${error.reason}` : String(error)),
   );
-/** Asks until the answer is the wanted one; milliseconds that it took. */
-async function until(verifier: Verifier, text: string, wanted: string, limitMs = 5_000): Promise<number> {
+/**
+ * Asks until the answer is the wanted one.
+ *
+ * @returns how often, and when another answer was asked for last, in milliseconds from now: a machine that is held up asks
+ * seldom, and none of that is in it
+ */
+async function until(verifier: Verifier, text: string, wanted: string): Promise<{ asked: number; lastMs: number }> {
   const start = performance.now();
-  for (;;) {
+  for (let [asked, lastMs] = [1, 0]; ; asked += 1) {
+    const askedMs = performance.now() - start;
     const last = await outcome(verifier, text);
-    if (last === wanted) return performance.now() - start;
-    if (performance.now() - start > limitMs) assert.fail(`still ${last}, not ${wanted}`);
+    if (last === wanted) return { asked, lastMs };
+    assert.ok(askedMs < 15_000, `still ${last}, not ${wanted}`);
+    lastMs = askedMs;
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
 }
@@ -68,7 +77,7 @@ async function until(verifier: Verifier, text: string, wanted: string, limitMs =
 test("the request is for an event stream, with the resource's credential, and resumes at the last position verified", async () => {
   quiet(feed, 41);
   const before = feed.asked.length;
-  const { verifier } = await follow();
+  const { verifier } = await follow(PATIENT);
   assert.equal(await verifier.ready(), true);
   const basic = `Basic ${Buffer.from(`billing:${BILLING_SECRET}`).toString("base64")}`;
   assert.deepEqual(feed.asked[before], { authorization: basic, accept: "text/event-stream", lastEventId: undefined });
@@ -80,14 +89,16 @@ test("the request is for an event stream, with the resource's credential, and re
 
 test("a killed token is refused within a second of its frame, and others are served, without a request to the server", async () => {
   quiet(feed);
-  const { verifier } = await follow();
+  const { verifier } = await follow(PATIENT);
   const [mine, other] = [await token(), await token()];
   const { jti } = JSON.parse(Buffer.from(mine.split(".")[1] ?? "", "base64url").toString()) as { jti: string };
   assert.equal(await outcome(verifier, mine), "served");
   const kill = await w.operator("POST", "/v1/kill", { jti, reason: "test" });
   assert.equal(kill.status, 200, kill.text);
   feed.send(frame({ seq: 2, dead: [{ jti }] }));
-  assert.ok((await until(verifier, mine, "401 token_revoked")) < 1_000);
+  // Ten milliseconds lie between two.
+  const { asked } = await until(verifier, mine, "401 token_revoked");
+  assert.ok(asked <= 100, `asked ${asked} times`);
   assert.equal(await outcome(verifier, other), "served");
   verifier.close();
 });
@@ -105,7 +116,7 @@ test("agent, sub, txn and aud each cover what they name; iat_lte spares what was
     [{ agent: "release-bot", iat_lte: (claims["iat"] ?? 0) - 1 }, "served"],
   ] as const) {
     feed.greet(() => [frame({ seq: 7, dead: [dead] })]);
-    const { verifier } = await follow();
+    const { verifier } = await follow(PATIENT);
     assert.equal(await outcome(verifier, mine), wanted, JSON.stringify(dead));
     verifier.close();
   }
@@ -113,7 +124,7 @@ test("agent, sub, txn and aud each cover what they name; iat_lte spares what was
 
 test("a kill that came while the stream was cut is known after it is resumed", async () => {
   quiet(feed);
-  const { verifier } = await follow();
+  const { verifier } = await follow(PATIENT);
   const mine = await token();
   assert.equal(await outcome(verifier, mine), "served");
   feed.greet(() => [frame({ after: 1, seq: 2, dead: [{ agent: "release-bot" }] })]);
@@ -124,12 +135,12 @@ test("a kill that came while the stream was cut is known after it is resumed", a
 
 test("silent beyond its bound, everything is refused with 503; heard again, it is served", async () => {
   quiet(feed);
-  const { verifier, problems } = await follow();
   const mine = await token();
+  const { verifier, problems } = await follow();
   assert.equal(await outcome(verifier, mine), "served");
   feed.cut(true);
-  const ms = await until(verifier, mine, "503 feed_silent");
-  assert.ok(ms <= BOUND * 1000 + 300, `${ms}`);
+  const { lastMs } = await until(verifier, mine, "503 feed_silent");
+  assert.ok(lastMs <= BOUND * 1000, `${lastMs}`);
   assert.ok(problems.some(({ kind }) => kind === "refused" || kind === "unreachable"));
   feed.cut(false);
   await until(verifier, mine, "served");
@@ -188,22 +199,22 @@ test("frames that are forged, of another kind, for another resource or not under
     verifier.close();
   }
   quiet(feed);
-  const { verifier } = await follow();
+  const { verifier } = await follow(PATIENT);
   assert.equal(await outcome(verifier, mine), "served");
   verifier.close();
 });
 
 test("replayed frames count as silence, however many come", async () => {
+  const mine = await token();
   const recorded = frame({ seq: 3 });
   feed.greet(() => [recorded]);
   const { verifier } = await follow();
-  const mine = await token();
   assert.equal(await outcome(verifier, mine), "served");
   // By a wall clock that was set back, what was recorded looks younger than it is.
   clock.jumpWall(-3);
   const replay = setInterval(() => feed.send(recorded), 50);
   try {
-    assert.ok((await until(verifier, mine, "503 feed_silent")) <= BOUND * 1000 + 300);
+    assert.ok((await until(verifier, mine, "503 feed_silent")).lastMs <= BOUND * 1000);
   } finally {
     clock.jumpWall(3);
     clearInterval(replay);
@@ -213,7 +224,7 @@ test("replayed frames count as silence, however many come", async () => {
 
 test("frames out of order are not believed: everything is asked for anew, and the kill in the late one is not lost", async () => {
   quiet(feed, 1);
-  const { verifier, problems } = await follow();
+  const { verifier, problems } = await follow(PATIENT);
   const mine = await token();
   assert.equal(await outcome(verifier, mine), "served");
   const before = feed.asked.length;
@@ -232,8 +243,8 @@ test("frames out of order are not believed: everything is asked for anew, and th
 
 test("a process that was stopped refuses when it goes on, until it has heard the feed again", async () => {
   quiet(feed);
-  const { verifier } = await follow();
   const mine = await token();
+  const { verifier } = await follow();
   assert.equal(await outcome(verifier, mine), "served");
   // Stopped: time goes on, nothing is read.
   clock.advance(10);
@@ -243,13 +254,13 @@ test("a process that was stopped refuses when it goes on, until it has heard the
 
 test("a wall clock that is set back keeps no feed fresh", async () => {
   quiet(feed);
-  const { verifier } = await follow();
   const mine = await token();
+  const { verifier } = await follow();
   assert.equal(await outcome(verifier, mine), "served");
   feed.cut(true);
   clock.jumpWall(-1);
   try {
-    assert.ok((await until(verifier, mine, "503 feed_silent")) <= BOUND * 1000 + 300);
+    assert.ok((await until(verifier, mine, "503 feed_silent")).lastMs <= BOUND * 1000);
   } finally {
     clock.jumpWall(1);
     feed.cut(false);
@@ -260,7 +271,7 @@ test("a wall clock that is set back keeps no feed fresh", async () => {
 async function waitFor(isDone: () => boolean, name: string): Promise<void> {
   const start = performance.now();
   while (!isDone()) {
-    if (performance.now() - start > 3_000) assert.fail(name);
+    if (performance.now() - start > 10_000) assert.fail(name);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }
