@@ -1,8 +1,8 @@
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { fileURLToPath } from "node:url";
 import type { CliInput } from "../../src/config/cli.ts";
 import { runCli } from "../../src/cli/run.ts";
+import { PROGRAM } from "../support/program.ts";
 
 /** An operator key that no server knows. */
 export const OPERATOR_KEY = "ephor_op_q7Zt0xXbLw3mHc9RfVj2KdPsNa5uYgTe8oEi1BnCr4Mk";
@@ -25,7 +25,7 @@ export async function ephor(
   const code = await runCli(args, {
     out: (text) => (out += text),
     talk: (text) => (talk += text),
-    program: [process.execPath, fileURLToPath(new URL("../../scripts/ephor.mjs", import.meta.url))],
+    program: [process.execPath, PROGRAM],
     input: {
       isTerminal: options.input === undefined,
       read: async () => options.input ?? "",

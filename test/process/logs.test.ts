@@ -6,12 +6,11 @@ import { closeSync, constants, mkdtempSync, openSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { fileURLToPath } from "node:url";
 import { granted } from "../attacks/refusals.ts";
+import { PROGRAM } from "../support/program.ts";
 import { replicas, type Replica } from "../support/replicas.ts";
 import { freePort } from "../support/world.ts";
 
-const PROGRAM = fileURLToPath(new URL("../../scripts/ephor.mjs", import.meta.url));
 const w = await replicas({ after }, { count: 1 });
 const [first] = w.all as [Replica];
 const folder = mkdtempSync(join(tmpdir(), "ephor-logs-"));

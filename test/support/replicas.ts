@@ -6,15 +6,14 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { randomBytes } from "node:crypto";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import type { Cleanup } from "./database.ts";
 import { startIssuer, type TestIssuer } from "./oidc-issuer.ts";
 import { ownDatabase, type OwnDatabase } from "./own-database.ts";
+import { PROGRAM } from "./program.ts";
 import { freePort, JWT_TYPE, settled, TOKEN_EXCHANGE, usualTrust, type Answer, type Form } from "./world.ts";
 
 /** A start on a busy machine, in real ms. */
 const START_MS = 60_000;
-const PROGRAM = fileURLToPath(new URL("../../scripts/ephor.mjs", import.meta.url));
 
 /** One server process. */
 export interface Replica {

@@ -5,15 +5,14 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
 import { startFakeGithub, type FakeGithub } from "../../support/fake-github.ts";
 import { fakeSts, type FakeSts } from "../../support/fake-sts.ts";
 import { runningClock } from "../../support/hand-clock.ts";
+import { PROGRAM } from "../../support/program.ts";
 import { usualTrust, world, type World } from "../../support/world.ts";
 
 process.env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] = "true";
 
-const EPHOR = fileURLToPath(new URL("../../../scripts/ephor.mjs", import.meta.url));
 const BROKER = "arn:aws:iam::111122223333:user/ephor";
 const ROLE = "arn:aws:iam::111122223333:role/deploy";
 
@@ -149,7 +148,7 @@ grants:
     EPHOR_OPERATOR_KEY: "ephor_op_canary-of-the-environment",
   };
   const start: Stage["start"] = (args, more = {}, input) => {
-    const child = spawn(process.execPath, [EPHOR, ...args], { env: { ...env, ...more }, stdio: "pipe" });
+    const child = spawn(process.execPath, [PROGRAM, ...args], { env: { ...env, ...more }, stdio: "pipe" });
     let out = "";
     let talk = "";
     const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
@@ -173,7 +172,7 @@ grants:
   return {
     w,
     sts,
-    program: EPHOR,
+    program: PROGRAM,
     repository: `${github.url}/acme/widgets.git`,
     gitHost: new URL(github.url).host,
     env,

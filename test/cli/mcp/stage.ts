@@ -17,14 +17,12 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { fileURLToPath } from "node:url";
 import { z } from "zod";
 import { runningClock } from "../../support/hand-clock.ts";
+import { PROGRAM } from "../../support/program.ts";
 import { usualTrust, world, type World } from "../../support/world.ts";
 
 type Cleanup = Parameters<typeof world>[0];
-
-const EPHOR = fileURLToPath(new URL("../../../scripts/ephor.mjs", import.meta.url));
 
 /** What the vault puts in; it must be nowhere but at the upstream. */
 export const KEY = "tickets-key-value-canary-5521";
@@ -135,7 +133,7 @@ grants:
   };
   const command: McpStage["command"] = (...args) => ({
     command: process.execPath,
-    args: [EPHOR, "mcp", ...args],
+    args: [PROGRAM, "mcp", ...args],
     env,
     stderr: "pipe",
   });
@@ -179,7 +177,7 @@ grants:
 }
 
 function startRaw(t: Cleanup, args: readonly string[], env: Record<string, string>): Raw {
-  const child = spawn(process.execPath, [EPHOR, ...args], { env, stdio: "pipe" });
+  const child = spawn(process.execPath, [PROGRAM, ...args], { env, stdio: "pipe" });
   t.after(() => void child.kill("SIGKILL"));
   let out = "";
   let talk = "";
