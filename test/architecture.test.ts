@@ -219,6 +219,10 @@ test("outbound requests leave by system/egress and the sdk alone", () => {
   );
 });
 
+test("key objects are made at once by system/key-pair alone: as Node gives them they may not be exported", () => {
+  assert.deepEqual(offenders(/\bgenerateKeyPairSync\b/, /^system\/key-pair\.ts$/), []);
+});
+
 test("only vault/envelope ciphers", () => {
   assert.deepEqual(
     offenders(

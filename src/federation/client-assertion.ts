@@ -1,4 +1,3 @@
-import { generateKeyPairSync } from "node:crypto";
 import {
   checkAudience,
   checkTimes,
@@ -15,6 +14,7 @@ import type { EpochSeconds } from "../core/time.ts";
 import type { DatabaseClock } from "../system/clock.ts";
 import { sha256Base64url } from "../system/hash.ts";
 import { verifyJwsSignature } from "../system/jws-signature.ts";
+import { makeKeyPair } from "../system/key-pair.ts";
 import { findKey, readKeys, type SignerKey } from "./key-set.ts";
 import { LIMITS } from "./limits.ts";
 import { checkStanding } from "./match.ts";
@@ -51,7 +51,7 @@ const NOBODYS_SIGNATURE = new Uint8Array(64).fill(1);
  */
 export function createClientAssertionCheck(deps: ClientAssertionDeps): ClientAssertionCheck {
   const imported = new WeakMap<Agent, readonly SignerKey[]>();
-  const nobodysKey = generateKeyPairSync("ec", { namedCurve: "P-256" }).publicKey;
+  const nobodysKey = makeKeyPair("P-256").publicKey;
 
   function keysOf(agent: Agent): readonly SignerKey[] {
     let keys = imported.get(agent);

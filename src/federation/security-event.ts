@@ -1,4 +1,3 @@
-import { generateKeyPairSync } from "node:crypto";
 import { JWT_TYP } from "../core/oauth/vocabulary.ts";
 import { isObject } from "../core/signals/subject.ts";
 import { checkTyp, OUTSIDE_SKEW_SECONDS, ownClaim, requireString } from "../core/token/check.ts";
@@ -11,6 +10,7 @@ import type { EpochSeconds } from "../core/time.ts";
 import type { DatabaseClock } from "../system/clock.ts";
 import { sha256Base64url } from "../system/hash.ts";
 import { verifyJwsSignature } from "../system/jws-signature.ts";
+import { makeKeyPair } from "../system/key-pair.ts";
 import { LIMITS } from "./limits.ts";
 import type { SignatureCheck } from "./signature.ts";
 
@@ -63,7 +63,7 @@ const NOBODYS_SIGNATURE = new Uint8Array(64).fill(1);
  */
 export function createSecurityEventCheck(deps: SecurityEventDeps): SecurityEventCheck {
   const transmitters = new WeakMap<Issuer, Issuer>();
-  const nobodysKey = generateKeyPairSync("ec", { namedCurve: "P-256" }).publicKey;
+  const nobodysKey = makeKeyPair("P-256").publicKey;
 
   /** The cache of keys goes by the entry itself, so it must be the same object each time. */
   function transmitterOf(issuer: SignallingIssuer): Issuer {

@@ -1,9 +1,9 @@
-import { generateKeyPairSync } from "node:crypto";
 import { CANARY, canaryTrust } from "../core/trust/canary.ts";
 import type { PublicJwk, TrustObjects } from "../core/trust/model.ts";
 import type { EpochSeconds } from "../core/time.ts";
 import { sha256Hex } from "../system/hash.ts";
 import { signJws } from "../system/jws-signature.ts";
+import { makeKeyPair } from "../system/key-pair.ts";
 import { randomToken } from "../system/random.ts";
 
 /** How long a proof of the canary counts, in seconds; it works once anyway. */
@@ -22,7 +22,7 @@ export interface CanaryIdentity {
 
 /** @param issuerUrl our own issuer */
 export function createCanaryIdentity(issuerUrl: string): CanaryIdentity {
-  const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  const { privateKey, publicKey } = makeKeyPair("P-256");
   const secret = randomToken(32);
   const key = publicKey.export({ format: "jwk" }) as unknown as PublicJwk;
   return {

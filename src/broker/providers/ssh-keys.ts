@@ -1,12 +1,6 @@
 /** Keys as OpenSSH writes them: the authority's, which is read, and the agent's, which is made. */
-import {
-  createPrivateKey,
-  createPublicKey,
-  generateKeyPairSync,
-  sign,
-  type JsonWebKey,
-  type KeyObject,
-} from "node:crypto";
+import { createPrivateKey, createPublicKey, sign, type JsonWebKey, type KeyObject } from "node:crypto";
+import { makeKeyPair } from "../../system/key-pair.ts";
 import { randomBytes } from "../../system/random.ts";
 import { ProviderError } from "../provider-error.ts";
 import { mpint, SshReader, sshString, sshStrings, uint32 } from "./ssh-wire.ts";
@@ -85,7 +79,7 @@ export function readAuthority(text: string): Authority {
 
 /** Makes an Ed25519 key pair. */
 export function makeAgentKey(comment: string): AgentKey {
-  const jwk = generateKeyPairSync("ed25519").privateKey.export({ format: "jwk" });
+  const jwk = makeKeyPair("Ed25519").privateKey.export({ format: "jwk" });
   const [publicKey, seed] = [member(jwk, "x"), member(jwk, "d")];
   const blob = sshStrings([ED25519, publicKey]);
   const check = randomBytes(4);
