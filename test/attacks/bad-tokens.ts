@@ -2,7 +2,8 @@
  * Tokens that no reader may accept, whoever signed them: one table for outside tokens at /token and for our own wherever they
  * are read. Each is made from a good one and signed by the right key, so that it is the reader who has to refuse it.
  */
-import { createHmac, createPublicKey, generateKeyPairSync, sign, type KeyObject } from "node:crypto";
+import { createHmac, createPublicKey, sign, type KeyObject } from "node:crypto";
+import { makeKeyPair } from "../../src/system/key-pair.ts";
 import type { Reason } from "../../src/core/oauth/reasons.ts";
 
 /** A good ES256 token taken apart, and the key that signs it. */
@@ -57,7 +58,7 @@ const withRaw = (m: Mint, claim: string, json: string): string =>
 const parts = (m: Mint): [string, string, string] => unchanged(m).split(".") as [string, string, string];
 const withSignature = (m: Mint, signature: Uint8Array): string => parts(m).slice(0, 2).concat(b64(signature)).join(".");
 
-const stranger = generateKeyPairSync("ec", { namedCurve: "P-256" });
+const stranger = makeKeyPair("P-256");
 
 const algorithms: readonly BadToken[] = [
   ...["none", "None", "nOnE", "NONE", "es256", "ES256 ", "ES256K", "", "HS256", "PBES2-HS256+A128KW", "dir"].map(

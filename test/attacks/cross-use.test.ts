@@ -1,8 +1,9 @@
 /** INV-05: every kind of token that exists, at every place that takes one. What is not in `ACCEPTED` is refused. */
 import assert from "node:assert/strict";
-import { generateKeyPairSync, randomUUID } from "node:crypto";
+import { randomUUID } from "node:crypto";
 import { after, test } from "node:test";
 import { decodeJwt } from "jose";
+import { makeKeyPair } from "../../src/system/key-pair.ts";
 import { encodeJwsHeader, signJws } from "../../src/system/jws-signature.ts";
 import {
   ACCESS_TOKEN_TYPE,
@@ -25,7 +26,7 @@ const w = await signalWorld({ after }, { env: { EPHOR_TRUST_DOMAIN: TRUST_DOMAIN
 const { issuer } = w.server;
 
 /** A key that anybody may make. */
-const stranger = generateKeyPairSync("ec", { namedCurve: "P-256" });
+const stranger = makeKeyPair("P-256");
 
 /** Makes a fresh token of each kind, all of them good for something. */
 const KINDS: Record<string, () => Promise<string>> = {

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
-import { generateKeyPairSync, randomUUID, type KeyObject } from "node:crypto";
+import { randomUUID, type KeyObject } from "node:crypto";
 import { after, test } from "node:test";
+import { makeKeyPair } from "../../src/system/key-pair.ts";
 import {
   ASSERTION_TYPE,
   ID_TOKEN_TYPE,
@@ -17,7 +18,7 @@ import { assertFace, assertNothingLeaked, assertRefused, eventOf, granted, refus
 // What several replicas, and those after a restart, must know of an issuer and of tokens that were used: A-OIDC-02, 23, 24.
 
 /** Issuers with fixed keys: one whose tokens open one task each, one that will go. */
-const key = generateKeyPairSync("ec", { namedCurve: "P-256" });
+const key = makeKeyPair("P-256");
 const SINGLE = "https://single.acme.example";
 const LEAVING = "https://leaving.acme.example";
 const issuerYaml = (w: World, url: string, more = ""): string =>
@@ -224,10 +225,7 @@ test("A-OIDC-23 a single-use token that opened a task by POST /v1/tasks opens no
 
 test("A-OIDC-23 a single-use token that came with a DPoP key continues its own task by that key, and serves no other", async () => {
   const [subjectDoor, actorDoor] = doors as [Door, Door];
-  const [mine, other] = [
-    generateKeyPairSync("ec", { namedCurve: "P-256" }),
-    generateKeyPairSync("ec", { namedCurve: "P-256" }),
-  ];
+  const [mine, other] = [makeKeyPair("P-256"), makeKeyPair("P-256")];
   w.clock.advance(61);
   const nonce =
     (await subjectDoor.send(token(w, SINGLE), {}, { headers: { dpop: proof(mine) } })).headers.get("dpop-nonce") ?? "";

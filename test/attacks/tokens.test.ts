@@ -13,6 +13,7 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { after, test } from "node:test";
+import { makeKeyPair } from "../../src/system/key-pair.ts";
 import { BILLING_SECRET, JWT_TYPE, TOKEN_EXCHANGE, world, type Answer } from "../support/world.ts";
 import { BAD_TOKENS, signed, unchanged, withClaims, type Mint } from "./bad-tokens.ts";
 import { BILLING, doorGrants, everyDoor, openDoors } from "./doors.ts";
@@ -35,8 +36,8 @@ const doors = await openDoors(w);
 /** An issuer at a URL as real ones have, with fixed keys, an algorithm list and a longest life. */
 const STRICT = "https://issuer.acme.example";
 const rsa = generateKeyPairSync("rsa", { modulusLength: 2048 });
-const ec = generateKeyPairSync("ec", { namedCurve: "P-256" });
-const ed = generateKeyPairSync("ed25519");
+const ec = makeKeyPair("P-256");
+const ed = makeKeyPair("Ed25519");
 const jwkOf = (key: KeyObject, kid: string): string => JSON.stringify({ ...key.export({ format: "jwk" }), kid });
 await w.apply(
   `
@@ -409,7 +410,7 @@ test("A-JWT-14 unknown kids bring at most one look at the issuer's keys", async 
 
 test("A-JWT-16 an issuer's weak, broken, private or symmetric keys are not loaded, and do not spoil the others", async () => {
   const small = generateKeyPairSync("rsa", { modulusLength: 1024 });
-  const stranger = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  const stranger = makeKeyPair("P-256");
   const rsaJwk = rsa.publicKey.export({ format: "jwk" });
   const ecJwk = stranger.publicKey.export({ format: "jwk" });
   const symmetric = { kty: "oct", k: Buffer.from("secret").toString("base64url") };

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
-import { generateKeyPairSync, randomUUID, sign } from "node:crypto";
+import { randomUUID, sign } from "node:crypto";
 import { after, test } from "node:test";
+import { makeKeyPair } from "../../src/system/key-pair.ts";
 import { ID_TOKEN_TYPE, JWT_TYPE, world, type Answer, type Form } from "../support/world.ts";
 import { signed } from "./bad-tokens.ts";
 import { doorGrants, doorsOf, everyDoor, type Door } from "./doors.ts";
@@ -14,7 +15,7 @@ const [door, actorDoor] = doors as [Door, Door];
 const every = everyDoor(w, doors);
 
 /** The platforms' real issuers, with a key of ours. */
-const key = generateKeyPairSync("ec", { namedCurve: "P-256" });
+const key = makeKeyPair("P-256");
 const GITHUB = "https://token.actions.githubusercontent.com";
 const GITLAB = "https://gitlab.com";
 const CLUSTER = "https://oidc.eks.eu-west-1.amazonaws.com/id/ABCDEF";
@@ -540,7 +541,7 @@ test("A-OIDC-21 SPIFFE IDs are compared byte for byte", async () => {
 });
 
 test("A-OIDC-21 a JWT-SVID is signed by a key that says jwt-svid, and never by EdDSA", async () => {
-  const ed = generateKeyPairSync("ed25519");
+  const ed = makeKeyPair("Ed25519");
   const other = (use: string | undefined): Promise<Answer> =>
     w.operator("PUT", "/v1/issuers/mesh2", {
       spiffe: "spiffe://two.example",

@@ -1,5 +1,6 @@
-import { createHash, generateKeyPairSync, randomUUID } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { calculateJwkThumbprint, type JWK } from "jose";
+import { makeKeyPair } from "../../src/system/key-pair.ts";
 import { signJws } from "../../src/system/jws-signature.ts";
 
 /** What a proof says; by default what a good client would say. */
@@ -28,7 +29,7 @@ export interface DpopKey {
 
 /** Makes a key on P-256. */
 export async function dpopKey(): Promise<DpopKey> {
-  const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  const { privateKey, publicKey } = makeKeyPair("P-256");
   const jwk = publicKey.export({ format: "jwk" }) as JWK;
   return {
     jwk,

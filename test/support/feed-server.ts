@@ -1,6 +1,7 @@
-import { generateKeyPairSync, randomUUID, type KeyObject } from "node:crypto";
+import { randomUUID, type KeyObject } from "node:crypto";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import { makeKeyPair } from "../../src/system/key-pair.ts";
 import { signJws } from "../../src/system/jws-signature.ts";
 import type { Cleanup } from "./database.ts";
 
@@ -13,7 +14,7 @@ export interface FrameKey {
 
 /** Makes one. */
 export function frameKey(kid: string = randomUUID()): FrameKey {
-  const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  const { privateKey, publicKey } = makeKeyPair("P-256");
   return { kid, privateKey, jwk: { ...publicKey.export({ format: "jwk" }), kid, alg: "ES256", use: "sig" } };
 }
 

@@ -30,16 +30,15 @@ const spare = [];
 function keyPair(algorithm) {
   const known = algorithm === "RS256" ? spare.pop() : undefined;
   if (known !== undefined) return known;
-  const pair =
+  // Not key objects, which must not be exported (src/system/key-pair.ts says why).
+  const asJwk = { privateKeyEncoding: { format: "jwk" }, publicKeyEncoding: { format: "jwk" } };
+  const { privateKey, publicKey } =
     algorithm === "RS256"
-      ? generateKeyPairSync("rsa", { modulusLength: 2048 })
+      ? generateKeyPairSync("rsa", { modulusLength: 2048, ...asJwk })
       : algorithm === "ES256"
-        ? generateKeyPairSync("ec", { namedCurve: "P-256" })
-        : generateKeyPairSync("ed25519");
-  return {
-    privateJwk: pair.privateKey.export({ format: "jwk" }),
-    publicJwk: pair.publicKey.export({ format: "jwk" }),
-  };
+        ? generateKeyPairSync("ec", { namedCurve: "P-256", ...asJwk })
+        : generateKeyPairSync("ed25519", asJwk);
+  return { privateJwk: privateKey, publicJwk: publicKey };
 }
 
 function addKey(issuer, algorithm, kid) {

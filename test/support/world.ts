@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { generateKeyPairSync, randomUUID, type KeyObject } from "node:crypto";
+import { randomUUID, type KeyObject } from "node:crypto";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { loadConfig } from "../../src/config.ts";
 import { startServer, type RunningServer } from "../../src/server.ts";
 import type { ResolveAll } from "../../src/system/egress-connector.ts";
+import { makeKeyPair } from "../../src/system/key-pair.ts";
 import { createLog } from "../../src/system/log.ts";
 import { testDatabase, type Cleanup, type TestDatabase } from "./database.ts";
 import { handClock, type HandClock } from "./hand-clock.ts";
@@ -108,7 +109,7 @@ export async function world(
   t.after(() => rm(data, { recursive: true, force: true }));
   const lines: string[] = [];
   const log = createLog({ level: "debug", destination: { write: (line: string) => void lines.push(line) } });
-  const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  const { privateKey, publicKey } = makeKeyPair("P-256");
 
   const port = await freePort();
   const start = async (listen: string): Promise<RunningServer> => {
