@@ -5,6 +5,7 @@ import { after } from "node:test";
 import pg from "pg";
 import { withDatabase } from "../support/database.ts";
 import { databaseProxy } from "../support/database-proxy.ts";
+import { aheadOfServers } from "../support/hand-clock.ts";
 import { holdLock } from "../support/held-lock.ts";
 import { usualTrust, world, type Answer } from "../support/world.ts";
 import { placeOf } from "./providers/postgres-stage.ts";
@@ -13,7 +14,7 @@ const cleanups: (() => Promise<void>)[] = [];
 after(async () => {
   for (const clean of cleanups) await clean();
 });
-export const w = await world({ after }, { trust: usualTrust, start: Math.floor(Date.now() / 1000) });
+export const w = await world({ after }, { trust: usualTrust, start: aheadOfServers() });
 export const second = await w.replica();
 const tag = randomBytes(5).toString("hex");
 /** The owner's URL of the database in which the logins make roles. */

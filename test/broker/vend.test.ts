@@ -3,6 +3,8 @@ import { randomBytes } from "node:crypto";
 import { after, test } from "node:test";
 import { decodeJwt } from "jose";
 import pg from "pg";
+import { eventually } from "../support/event-receiver.ts";
+import { aheadOfServers } from "../support/hand-clock.ts";
 import { JWT_TYPE, TASK_TYPE, TOKEN_EXCHANGE, usualTrust, world, type Answer } from "../support/world.ts";
 
 const CANARY = `canary-${randomBytes(12).toString("hex")}`;
@@ -20,7 +22,7 @@ grants:
   - { agent: summary-bot, resource: orders-db, actions: [vend] }
 `;
 
-const w = await world({ after }, { trust: usualTrust, start: Math.floor(Date.now() / 1000) });
+const w = await world({ after }, { trust: usualTrust, start: aheadOfServers() });
 const place = new URL(w.databaseUrl);
 await w.apply(
   trust({ host: place.searchParams.get("host") ?? place.hostname, name: place.pathname.slice(1) }),
@@ -79,8 +81,9 @@ test("a token for one resource is nothing at another, and without a token there 
   assert.equal((await vend("orders-db", token)).status, 401);
   w.clock.advance(1);
   assert.equal((await w.request("POST", "/credentials/crm-key")).status, 401);
-  const [event] = await w.events({ limit: "1", reason: "client_missing" });
-  const body = event?.["body"] as { route?: string } | undefined;
+  // It is written beside the answer.
+  const looked = async () => (await w.events({ limit: "1", reason: "client_missing" }))[0];
+  const body = (await eventually("its event", looked))["body"] as { route?: string } | undefined;
   assert.equal(body?.route, "POST /credentials/{resource}");
   assert.equal((await vend("nothing", token)).status, 401);
 });

@@ -3,9 +3,10 @@ import { createHash } from "node:crypto";
 import { after, test } from "node:test";
 import type { Chain } from "../../src/api/chains.ts";
 import { whoAnswer, type Who } from "../../src/api/who.ts";
+import { aheadOfServers } from "../support/hand-clock.ts";
 import { JWT_TYPE, ID_TOKEN_TYPE, usualTrust, world, type Answer } from "../support/world.ts";
 
-const w = await world({ after }, { trust: usualTrust, start: Math.floor(Date.now() / 1000) });
+const w = await world({ after }, { trust: usualTrust, start: aheadOfServers() });
 const place = new URL(w.databaseUrl);
 await w.apply(
   `

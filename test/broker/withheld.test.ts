@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
+import { aheadOfServers } from "../support/hand-clock.ts";
 import { holdGate, holdLock } from "../support/held-lock.ts";
 import { usualTrust, world, type Answer } from "../support/world.ts";
 
-const w = await world({ after }, { trust: usualTrust, start: Math.floor(Date.now() / 1000) });
+const w = await world({ after }, { trust: usualTrust, start: aheadOfServers() });
 const place = new URL(w.databaseUrl);
 await w.apply(
   `

@@ -1,14 +1,17 @@
 import assert from "node:assert/strict";
+import { setTimeout as pause } from "node:timers/promises";
 import pg from "pg";
 
 /** The gate's advisory lock (migrations/0001_gate.sql). */
 export const GATE_LOCK = 4_202_171;
-/** Longest wait for somebody to wait, in real ms: below the server's own lock timeout of 4 s. */
-const WAIT_MS = 3_500;
+/** Longest wait for somebody to come and wait, in real ms. Once they wait, the server's own lock timeout of 4 s runs. */
+const WAIT_MS = 10_000;
+/** Between two looks, in real ms. */
+const LOOK_MS = 5;
 
 /** A lock that a test holds, so that others meet it at a known step. */
 export interface HeldLock {
-  /** Resolves when so many sessions of this database wait for a lock. */
+  /** Resolves when so many sessions of this database wait for a lock, and one of them for this. */
   waiting(count: number): Promise<void>;
   release(): Promise<void>;
   /** Likewise; what the statement did is there from then on. */
@@ -34,12 +37,18 @@ export async function holdLock(url: string, sql: string, params: readonly unknow
       for (;;) {
         // Sessions are looked at once in a transaction, unless told otherwise: one that came later would not be seen.
         await client.query("select pg_stat_clear_snapshot()");
-        const { rows } = await client.query<{ count: number }>(
-          `select count(*)::int as count from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
+        // Whoever was just let go by another lock still says that it waits: who has this one is asked beside it.
+        const { rows } = await client.query<{ count: number; here: boolean }>(
+          `select count(*)::int as count, coalesce(bool_or(pg_backend_pid() = any (pg_blocking_pids(pid))), false) as here
+           from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
         );
-        const found = rows[0]?.count ?? 0;
-        if (found >= count) return;
-        assert.ok(performance.now() < deadline, `${found} of ${count} sessions wait`);
+        const { count: found = 0, here = false } = rows[0] ?? {};
+        if (found >= count && here) return;
+        assert.ok(
+          performance.now() < deadline,
+          `${found} of ${count} sessions wait${here ? "" : ", none of them here"}`,
+        );
+        await pause(LOOK_MS);
       }
     },
     async release() {
