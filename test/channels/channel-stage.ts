@@ -1,7 +1,7 @@
 /** Calls that wait for somebody, with a Slack, a Teams and a desk where they are asked for. */
 import assert from "node:assert/strict";
 import type { Cleanup } from "../support/database.ts";
-import { stage, type Stage } from "../proxy/stage.ts";
+import { stage, until, type Stage } from "../proxy/stage.ts";
 import {
   SLACK_SIGNING,
   SLACK_TOKEN,
@@ -68,4 +68,16 @@ ${o.grants}`,
     "people.yaml",
   );
   return { ...s, slack, teams, desk };
+}
+
+/**
+ * Waits until a channel that takes nothing waits for its next try. Time that is moved while a try is under way would be moved
+ * past what that try then plans from.
+ */
+export async function rests({ w }: Stage, channel: string): Promise<void> {
+  const resting = async (): Promise<boolean> => {
+    const sql = "select 1 from ephor.channel_senders where channel = $1 and claim is null and retry_at_ms > $2";
+    return (await w.admin(sql, [channel, Math.floor(w.clock.nowMs())])).length === 1;
+  };
+  await until(resting, `${channel} waits for its next try`);
 }

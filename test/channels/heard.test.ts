@@ -4,7 +4,7 @@ import { after, beforeEach, test } from "node:test";
 import { work } from "../approvals/approval-stage.ts";
 import { eventsOf, plain, until } from "../proxy/stage.ts";
 import { JWT_TYPE, ID_TOKEN_TYPE, type Answer } from "../support/world.ts";
-import { channelStage, DANA, DANA_AAD, TEAM, TENANT } from "./channel-stage.ts";
+import { channelStage, DANA, DANA_AAD, rests, TEAM, TENANT } from "./channel-stage.ts";
 import {
   SLACK_TOKEN,
   slackClick,
@@ -444,6 +444,7 @@ test("a desk that decides before it answers that it took the question is heard; 
   const elsewhere = await lonely.waits({ n: "elsewhere" });
   assert.equal((await decide(elsewhere.approval.id)).status, 404);
   assert.equal(await statusOf(elsewhere.approval.id), "pending");
+  await rests(s, "desk");
   desk.meddle = undefined;
   // It is tried again after a pause.
   w.clock.advance(61);

@@ -4,7 +4,7 @@ import { after, beforeEach, test } from "node:test";
 import { ephor } from "../cli/command-line.ts";
 import { decide, work } from "../approvals/approval-stage.ts";
 import { eventsOf, plain, until } from "../proxy/stage.ts";
-import { channelStage } from "./channel-stage.ts";
+import { channelStage, rests } from "./channel-stage.ts";
 import { buttonsOf, SLACK_TOKEN, textOf, WEBHOOK_SECRET, type SlackMessage } from "./fakes.ts";
 
 const s = await channelStage(
@@ -154,10 +154,9 @@ test("a channel that is down holds up neither the call nor other channels, says 
   // A later id, so that what is over comes before it.
   w.clock.advance(1);
   const next = await waits({ n: 7 });
-  for (const _ of [1, 2, 3]) {
-    w.clock.advance(61);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
+  await rests(s, "payments");
+  w.clock.advance(61);
+  await rests(s, "payments");
   await until(async () => (await metric(/^ephor_channels_stuck (\d+)/m)) === 1, "somebody is to look");
   assert.match(
     await doctor(),

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after, beforeEach, test } from "node:test";
 import { work } from "../approvals/approval-stage.ts";
-import { eventsOf, plain } from "../proxy/stage.ts";
+import { eventsOf, plain, until } from "../proxy/stage.ts";
 import { consoleStage, FORM, FROM_US } from "./console-stage.ts";
 
 const s = await consoleStage({ after });
@@ -171,7 +171,8 @@ test("an operator's session calls /v1 with its proof, and is its agent's nowhere
     const answer = await b.send("POST", path, { headers, body });
     assert.equal(answer.status, 403, JSON.stringify(headers));
   }
-  assert.equal((await eventsOf(w, "admin.request"))[0]?.["reason"], "form_forged");
+  const newest = async (): Promise<unknown> => (await eventsOf(w, "admin.request"))[0]?.["reason"];
+  await until(async () => (await newest()) === "form_forged", "the refusal, which is written beside its answer");
   assert.equal((await b.send("GET", "/v1/tasks/01J00000000000000000000000")).status, 401);
   const done = await b.send("POST", path, { headers: { ...json, ...FROM_US, "ephor-csrf": csrf }, body });
   assert.equal(done.status, 200, done.text);

@@ -52,7 +52,7 @@ test("a single-use token without a key opens one task and is refused afterwards"
   assert.equal((await w.self("release-bot", { token, resource: BILLING, scope: "billing" })).status, 200);
   const again = await w.self("release-bot", { token, resource: BILLING, scope: "billing" });
   assert.equal(again.body["error"], "invalid_request");
-  assert.equal((await w.events({ limit: "1" }))[0]?.["reason"], "single_use_spent");
+  assert.equal((await w.events({ type: "token.issue", limit: "1" }))[0]?.["reason"], "single_use_spent");
 });
 
 test("a single-use token that came with a DPoP key continues by that key until the deadline, also past its own end, and by no other", async () => {
