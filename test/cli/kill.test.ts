@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import type { ServerResponse } from "node:http";
-import { createServer, type AddressInfo } from "node:net";
 import { test } from "node:test";
+import { freePort } from "../support/world.ts";
 import { answering, ephor, json, OPERATOR_KEY } from "./command-line.ts";
 
 const RECEIPT = {
@@ -87,11 +87,10 @@ test("A-KILL-12 restore is as careful", async (t) => {
 });
 
 test("a server that is not there was certainly not told: kill fails without “unknown”", async () => {
-  const probe = createServer();
-  await new Promise<void>((resolve) => probe.listen(0, "127.0.0.1", resolve));
-  const { port } = probe.address() as AddressInfo;
-  await new Promise((resolve) => probe.close(resolve));
-  const ran = await ephor(KILL, { EPHOR_URL: `http://127.0.0.1:${port}`, EPHOR_OPERATOR_KEY: OPERATOR_KEY });
+  const ran = await ephor(KILL, {
+    EPHOR_URL: `http://127.0.0.1:${await freePort()}`,
+    EPHOR_OPERATOR_KEY: OPERATOR_KEY,
+  });
   assert.equal(ran.code, 1);
   assert.doesNotMatch(ran.talk, /unknown/);
 });

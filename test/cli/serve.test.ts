@@ -115,14 +115,16 @@ test("serve with the embedded database keeps what it has over a restart, and sto
   });
   t.after(() => second.kill("SIGKILL"));
   let talk = "";
-  await new Promise<void>((resolve) =>
+  const ended = new Promise<number | null>((resolve) => second.on("close", resolve));
+  await new Promise<void>((resolve, reject) => {
     second.stderr.on("data", (chunk: Buffer) => {
       talk += chunk.toString();
       if (/operator key in /.test(talk)) resolve();
-    }),
-  );
+    });
+    void ended.then(() => reject(new Error(`it ended: ${talk}`)));
+  });
   second.kill("SIGTERM");
-  assert.equal(await new Promise((resolve) => second.on("close", resolve)), 0);
+  assert.equal(await ended, 0);
 });
 
 test("serve --workers shares port, database and keys; a worker that dies is replaced; all end together", async (t) => {
