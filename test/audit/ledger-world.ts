@@ -1,4 +1,5 @@
-import { createHash, generateKeyPairSync, sign } from "node:crypto";
+import { createHash, sign } from "node:crypto";
+import { makeKeyPair } from "../../src/system/key-pair.ts";
 import { createGate, type Gate } from "../../src/authz/gate.ts";
 import type { Ask } from "../../src/authz/ask.ts";
 import { HEAD_LIMITS, type HeadClaims } from "../../src/audit/head-claims.ts";
@@ -64,7 +65,7 @@ export type LedgerWorld = Awaited<ReturnType<typeof ledgerWorld>>;
 
 /** A record key. */
 export function headSigner() {
-  const { publicKey, privateKey } = generateKeyPairSync("ed25519");
+  const { publicKey, privateKey } = makeKeyPair("Ed25519");
   const header = Buffer.from(JSON.stringify({ typ: "ephor-head+jwt", alg: "Ed25519", kid: "record-1" })).toString(
     "base64url",
   );

@@ -1,17 +1,18 @@
 import assert from "node:assert/strict";
 import { generateKeyPairSync } from "node:crypto";
 import { test } from "node:test";
+import { makeKeyPair } from "../../src/system/key-pair.ts";
 import { findKey, readKeySet } from "../../src/federation/key-set.ts";
 
 type Jwk = Record<string, unknown>;
 
 const ec: Jwk = {
-  ...generateKeyPairSync("ec", { namedCurve: "P-256" }).publicKey.export({ format: "jwk" }),
+  ...makeKeyPair("P-256").publicKey.export({ format: "jwk" }),
   kid: "ec",
 };
 const rsaPair = generateKeyPairSync("rsa", { modulusLength: 2048 });
 const rsa: Jwk = { ...rsaPair.publicKey.export({ format: "jwk" }), kid: "rsa" };
-const ed: Jwk = { ...generateKeyPairSync("ed25519").publicKey.export({ format: "jwk" }), kid: "ed" };
+const ed: Jwk = { ...makeKeyPair("Ed25519").publicKey.export({ format: "jwk" }), kid: "ed" };
 
 const kids = (keys: unknown[], use: "sig" | "jwt-svid" = "sig"): (string | undefined)[] =>
   readKeySet({ keys }, use).map((key) => key.kid);

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { createPublicKey, generateKeyPairSync, type KeyObject } from "node:crypto";
 import { after, beforeEach, test } from "node:test";
 import { createLocalJWKSet, decodeProtectedHeader, jwtVerify, type JSONWebKeySet } from "jose";
+import { makeKeyPair } from "../../src/system/key-pair.ts";
 import { signJws } from "../../src/system/jws-signature.ts";
 import { BROKER, KEYS, KEYS_SECRET, ROLE } from "../support/aws-order.ts";
 import { startFakeGithub } from "../support/fake-github.ts";
@@ -29,7 +30,7 @@ interface Signed {
 const WAIT_MS = 8_000;
 
 const app = generateKeyPairSync("rsa", { modulusLength: 2048 });
-const ca = generateKeyPairSync("ed25519");
+const ca = makeKeyPair("Ed25519");
 const w = await world({ after }, { trust: usualTrust, start: Math.floor(Date.now() / 1_000) });
 const github = await startFakeGithub({
   ids: ["123456"],
@@ -236,7 +237,7 @@ test("a receipt that somebody changed does not verify, nor one that somebody els
   const lying = { ...claims, receipt: JSON.parse(JSON.stringify(receipt).replaceAll("retrying", "dead")) as object };
   assert.notDeepEqual(lying["receipt"], claims["receipt"]);
   const encoded = Buffer.from(JSON.stringify(lying)).toString("base64url");
-  const other = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  const other = makeKeyPair("P-256");
   const failed = { code: "ERR_JWS_SIGNATURE_VERIFICATION_FAILED" };
   await assert.rejects(verified(`${header}.${encoded}.${signature}`), failed);
   await assert.rejects(verified(signJws("ES256", other.privateKey, { encodedHeader: header, claims: lying })), failed);

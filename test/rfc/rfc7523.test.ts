@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
-import { generateKeyPairSync } from "node:crypto";
 import { after, test } from "node:test";
 import { decodeJwt } from "jose";
+import { makeKeyPair } from "../../src/system/key-pair.ts";
 import type { Reason } from "../../src/core/oauth/reasons.ts";
 import { signJws } from "../../src/system/jws-signature.ts";
 import { dpopKey } from "../support/dpop-key.ts";
@@ -78,7 +78,7 @@ test("whatever is wrong with a client assertion, the answer is the same 401 inva
 });
 
 function otherKey(): string {
-  const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  const { privateKey } = makeKeyPair("P-256");
   return signJws("ES256", privateKey, {
     encodedHeader: Buffer.from('{"alg":"ES256"}').toString("base64url"),
     claims: decodeClaims(w.privateKeyJwt()),

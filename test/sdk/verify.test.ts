@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
-import { generateKeyPairSync } from "node:crypto";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { after, test } from "node:test";
+import { makeKeyPair } from "../../src/system/key-pair.ts";
 import { actors, createVerifier, RefusedError, type Verifier } from "../../src/sdk/verify.ts";
 import { signJws } from "../../src/system/jws-signature.ts";
 import { dpopKey } from "../support/dpop-key.ts";
@@ -116,7 +116,7 @@ test("a token for another resource is refused, also one whose identifier differs
 
 test("a token of another issuer is refused, though it says that it is ours", async () => {
   await refused(verifier.verify(w.workload("release-bot"), READ), invalid("token_typ"));
-  const { privateKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  const { privateKey } = makeKeyPair("P-256");
   const [header = "", payload = ""] = (await tokenOf()).split(".");
   const claims = JSON.parse(Buffer.from(payload, "base64url").toString()) as Record<string, unknown>;
   const forged = signJws("ES256", privateKey, { encodedHeader: header, claims });
@@ -293,7 +293,7 @@ async function fakeIssuer(): Promise<{
   consumed: string[];
   token(claims?: Record<string, unknown>, header?: Record<string, unknown>): string;
 }> {
-  const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  const { privateKey, publicKey } = makeKeyPair("P-256");
   const keys = [{ ...publicKey.export({ format: "jwk" }), kid: "k", alg: "ES256", use: "sig" }];
   const consumed: string[] = [];
   const server = createServer(async (request, response) => {

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { decodeJwt } from "jose";
-import { generateKeyPairSync, randomUUID } from "node:crypto";
+import { randomUUID } from "node:crypto";
+import { makeKeyPair } from "../../src/system/key-pair.ts";
 import { signJws } from "../../src/system/jws-signature.ts";
 import { JWT_TYPE, TOKEN_EXCHANGE, usualTrust, world, type Answer } from "../support/world.ts";
 
@@ -16,7 +17,7 @@ const BILLING = "https://billing.acme.example";
 
 /** A client that binds its tokens to a key, and takes our nonces. */
 function keyed(): (token: string, actor?: boolean) => Promise<Answer> {
-  const { privateKey, publicKey } = generateKeyPairSync("ec", { namedCurve: "P-256" });
+  const { privateKey, publicKey } = makeKeyPair("P-256");
   let nonce: string | undefined;
   const send = (token: string): Promise<Answer> => {
     const header = Buffer.from(

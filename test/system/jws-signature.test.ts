@@ -2,16 +2,17 @@ import assert from "node:assert/strict";
 import { generateKeyPairSync, sign } from "node:crypto";
 import { test } from "node:test";
 import { compactVerify, CompactSign } from "jose";
+import { makeKeyPair } from "../../src/system/key-pair.ts";
 import type { JwsAlgorithm } from "../../src/core/token/jws.ts";
 import { readJws } from "../../src/core/token/jws.ts";
 import { encodeJwsHeader, signJws, verifyJwsSignature } from "../../src/system/jws-signature.ts";
 
 const pairs = {
   rsa: generateKeyPairSync("rsa", { modulusLength: 2048 }),
-  p256: generateKeyPairSync("ec", { namedCurve: "P-256" }),
+  p256: makeKeyPair("P-256"),
   p384: generateKeyPairSync("ec", { namedCurve: "P-384" }),
   p521: generateKeyPairSync("ec", { namedCurve: "P-521" }),
-  ed25519: generateKeyPairSync("ed25519"),
+  ed25519: makeKeyPair("Ed25519"),
 };
 const RSA: JwsAlgorithm[] = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512"];
 const KEY_OF: Record<JwsAlgorithm, keyof typeof pairs> = {

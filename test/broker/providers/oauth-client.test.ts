@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { generateKeyPairSync, type KeyObject } from "node:crypto";
 import { after, beforeEach, test } from "node:test";
 import { decodeProtectedHeader, jwtVerify } from "jose";
+import { makeKeyPair } from "../../../src/system/key-pair.ts";
 import { createEgress } from "../../../src/system/egress.ts";
 import { readBasic } from "../../../src/core/oauth/basic.ts";
 import { startFakeAuthorizationServer } from "../../support/fake-authorization-server.ts";
@@ -82,9 +83,9 @@ test("RFC 6749 §3.3 no client authentication sends the client id alone, or noth
 });
 
 const rsa = generateKeyPairSync("rsa", { modulusLength: 2048 });
-const ec = generateKeyPairSync("ec", { namedCurve: "P-256" });
+const ec = makeKeyPair("P-256");
 const p384 = generateKeyPairSync("ec", { namedCurve: "P-384" });
-const ed = generateKeyPairSync("ed25519");
+const ed = makeKeyPair("Ed25519");
 
 /** Verifies a `private_key_jwt` as RFC 7523 §3 tells servers to, and takes each only once. */
 function assertionChecker(publicKey: KeyObject, expected: { alg: string; aud: string; kid?: string }) {

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer } from "node:http";
-import { generateKeyPairSync } from "node:crypto";
 import type { AddressInfo } from "node:net";
 import { after, test } from "node:test";
 import { Provider } from "oidc-provider";
+import { makeKeyPair } from "../../../src/system/key-pair.ts";
 import { createOAuthProvider } from "../../../src/broker/providers/oauth.ts";
 import type { LeaseFacts } from "../../../src/broker/provider.ts";
 import { secretText } from "../../../src/broker/secret-text.ts";
@@ -13,7 +13,7 @@ import { createEgress } from "../../../src/system/egress.ts";
 /** An authorization server that others wrote, at its own time. */
 const now = (): number => Math.floor(Date.now() / 1000);
 const SECRET = "s3cret:with%+signs and spaces, 32 bytes long";
-const key = generateKeyPairSync("ec", { namedCurve: "P-256" });
+const key = makeKeyPair("P-256");
 
 const http = createServer();
 http.listen(0, "127.0.0.1");

@@ -1,7 +1,6 @@
 /** A real sshd of this machine, where there is one that runs; EPHOR_TEST_SSHD names another. */
 import assert from "node:assert/strict";
 import { execFile, spawn, spawnSync } from "node:child_process";
-import { generateKeyPairSync } from "node:crypto";
 import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer, type AddressInfo } from "node:net";
@@ -9,6 +8,7 @@ import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { promisify } from "node:util";
+import { makeKeyPair } from "../../../src/system/key-pair.ts";
 import type { Minted } from "../../../src/broker/provider.ts";
 import { createSshProvider } from "../../../src/broker/providers/ssh.ts";
 import { makeAgentKey, readAuthority } from "../../../src/broker/providers/ssh-keys.ts";
@@ -21,8 +21,7 @@ const ME = userInfo().username;
 
 const provider = createSshProvider();
 const never = new AbortController().signal;
-const newAuthority = (): string =>
-  generateKeyPairSync("ed25519").privateKey.export({ format: "pem", type: "pkcs8" }) as string;
+const newAuthority = (): string => makeKeyPair("Ed25519").privateKey.export({ format: "pem", type: "pkcs8" }) as string;
 const authority = newAuthority();
 const host = await startHost();
 

@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
 import { promisify } from "node:util";
+import { makeKeyPair } from "../../../src/system/key-pair.ts";
 import type { Minted, MintOrder } from "../../../src/broker/provider.ts";
 import { ProviderError } from "../../../src/broker/provider-error.ts";
 import { createSshProvider } from "../../../src/broker/providers/ssh.ts";
@@ -24,10 +25,10 @@ const ISSUED_AT = 1_795_000_000;
 const SETTINGS = { secret: "ssh-ca", principals: ["deploy", "build"] };
 
 const pem = (key: KeyObject): string => key.export({ format: "pem", type: "pkcs8" }) as string;
-const ed25519 = generateKeyPairSync("ed25519");
+const ed25519 = makeKeyPair("Ed25519");
 const authorities = {
   "ssh-ed25519": ed25519,
-  "ecdsa-sha2-nistp256": generateKeyPairSync("ec", { namedCurve: "P-256" }),
+  "ecdsa-sha2-nistp256": makeKeyPair("P-256"),
   "rsa-sha2-512": generateKeyPairSync("rsa", { modulusLength: 2048 }),
 };
 

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { createHash, generateKeyPairSync } from "node:crypto";
 import { test } from "node:test";
+import { makeKeyPair } from "../../../src/system/key-pair.ts";
 import { checkDpopProof, normaliseTarget } from "../../../src/core/token/dpop.ts";
 import type { DpopRules } from "../../../src/core/token/dpop.ts";
 import type { JwsAlgorithm } from "../../../src/core/token/jws.ts";
@@ -9,7 +10,7 @@ import { signJws, verifyJwsSignature } from "../../../src/system/jws-signature.t
 
 const NOW = 1795312800;
 const URL_OF_TOKEN = "https://sts.acme.example/token";
-const ec = generateKeyPairSync("ec", { namedCurve: "P-256" });
+const ec = makeKeyPair("P-256");
 const jwk = ec.publicKey.export({ format: "jwk" });
 const sha256 = (text: string) => createHash("sha256").update(text).digest("base64url");
 const rules: DpopRules = {
@@ -39,7 +40,7 @@ test("a good proof gives thumbprint, jti and iat (RFC 9449 §4.3, RFC 7638)", ()
 
 test("every published algorithm works with its key, and with no other", () => {
   const rsa = generateKeyPairSync("rsa", { modulusLength: 2048 });
-  const ed = generateKeyPairSync("ed25519");
+  const ed = makeKeyPair("Ed25519");
   const p384 = generateKeyPairSync("ec", { namedCurve: "P-384" });
   for (const [alg, pair] of [
     ["RS256", rsa],
@@ -101,7 +102,7 @@ test("claims that are missing or of another type are refused", () => {
 });
 
 test("a signature by another key is refused", () => {
-  refuses(proof({}, {}, { key: generateKeyPairSync("ec", { namedCurve: "P-256" }).privateKey }), "dpop_invalid");
+  refuses(proof({}, {}, { key: makeKeyPair("P-256").privateKey }), "dpop_invalid");
 });
 
 test("htm is compared exactly, htu after normalisation and without query and fragment (RFC 9449 §4.3 no. 9)", () => {

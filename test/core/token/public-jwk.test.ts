@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
 import { createHash, generateKeyPairSync } from "node:crypto";
 import { test } from "node:test";
+import { makeKeyPair } from "../../../src/system/key-pair.ts";
 import { checkPublicJwk, thumbprintInput } from "../../../src/core/token/public-jwk.ts";
 
 const sha256 = (text: string) => createHash("sha256").update(text).digest("base64url");
 const rsa = generateKeyPairSync("rsa", { modulusLength: 2048 }).publicKey.export({ format: "jwk" });
-const p256 = generateKeyPairSync("ec", { namedCurve: "P-256" }).publicKey.export({ format: "jwk" });
+const p256 = makeKeyPair("P-256").publicKey.export({ format: "jwk" });
 const refuses = (jwk: object, problem: string) =>
   assert.throws(
     () => checkPublicJwk(jwk as Record<string, unknown>),
