@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { createRemoteJWKSet, decodeProtectedHeader, jwtVerify, type JWTVerifyResult } from "jose";
-import { world } from "../support/world.ts";
+import { settled, world } from "../support/world.ts";
 
 const BILLING = "https://billing.acme.example";
 /** A next key signs only when it has been published this long, in seconds (a verifier may keep the key set for half of it). */
@@ -12,7 +12,7 @@ const RETIRED_PUBLISHED_SECONDS = 900;
 const w = await world({ after });
 const jwksUrl = new URL(`${w.server.issuer}/.well-known/jwks.json`);
 const fresh = async (): Promise<string> => {
-  const answer = await w.self("release-bot", { resource: BILLING, scope: "billing:read_invoice" });
+  const answer = await settled(() => w.self("release-bot", { resource: BILLING, scope: "billing:read_invoice" }));
   assert.equal(answer.status, 200, answer.text);
   return String(answer.body["access_token"]);
 };

@@ -5,7 +5,7 @@ import { claimsOf } from "../attacks/chain-world.ts";
 import { granted } from "../attacks/refusals.ts";
 import { eventually } from "../support/event-receiver.ts";
 import { replicas, type Replica } from "../support/replicas.ts";
-import { BILLING_SECRET, type Answer } from "../support/world.ts";
+import { BILLING_SECRET, settled, type Answer } from "../support/world.ts";
 
 const w = await replicas({ after }, { count: 3 });
 const [one, two, three] = w.all as [Replica, Replica, Replica];
@@ -14,7 +14,7 @@ await w.apply((usual) =>
   - { name: vends, agent: release-bot, resource: vault-key, actions: [vend], residual: unlimited, once: true }
 `.replace("\ngrants:", "\n  vault-key: { credential: { static: { secret: vault-key, disclose: true } } }\ngrants:"),
 );
-const sealed = await w.operator(one, "PUT", "/v1/secrets/vault-key", { value: "s3cret" });
+const sealed = await settled(() => w.operator(one, "PUT", "/v1/secrets/vault-key", { value: "s3cret" }));
 assert.ok(sealed.status < 300, sealed.text);
 
 const issued = async (replica: Replica, scope = "billing:refund"): Promise<string> => {

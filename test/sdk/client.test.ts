@@ -17,7 +17,7 @@ import {
   type EphorError,
 } from "../../src/sdk/client.ts";
 import { createVerifier } from "../../src/sdk/verify.ts";
-import { world } from "../support/world.ts";
+import { settled, world } from "../support/world.ts";
 
 const BILLING = "https://billing.acme.example";
 const READ = { resource: BILLING, scopes: ["billing:read_invoice"] } as const;
@@ -32,7 +32,7 @@ grants:
 `,
   "mail.yaml",
 );
-const sealed = await w.operator("PUT", "/v1/secrets/mail-key", { value: "s3cret" });
+const sealed = await settled(() => w.operator("PUT", "/v1/secrets/mail-key", { value: "s3cret" }));
 assert.ok(sealed.status < 300, sealed.text);
 
 const agent = (name: string, more: object = {}): Client =>

@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 import { createRemoteJWKSet, jwtVerify } from "jose";
 import { signFrame, startFeedServer } from "../support/feed-server.ts";
 import { runningClock } from "../support/hand-clock.ts";
-import { BILLING_SECRET, world } from "../support/world.ts";
+import { BILLING_SECRET, settled, world } from "../support/world.ts";
 
 const root = resolve(dirname(fileURLToPath(import.meta.url)), "../..");
 const BILLING = "https://billing.acme.example";
@@ -49,7 +49,7 @@ async function startServer(file: string, env: Record<string, string>): Promise<{
 }
 
 const tokenOf = async (agent = "release-bot", resource = BILLING, scope = "billing:read_invoice"): Promise<string> => {
-  const answer = await w.self(agent, { resource, scope });
+  const answer = await settled(() => w.self(agent, { resource, scope }));
   assert.equal(answer.status, 200, answer.text);
   return String(answer.body["access_token"]);
 };

@@ -3,7 +3,7 @@ import { after, test } from "node:test";
 import { createVerifier, RefusedError, type FeedProblem, type Verifier } from "../../src/sdk/verify.ts";
 import { frameKey, signFrame, startFeedServer, type FeedServer } from "../support/feed-server.ts";
 import { runningClock } from "../support/hand-clock.ts";
-import { BILLING_SECRET, world } from "../support/world.ts";
+import { BILLING_SECRET, settled, world } from "../support/world.ts";
 
 const BILLING = "https://billing.acme.example";
 const READ = { scope: "billing:read_invoice" } as const;
@@ -47,7 +47,7 @@ async function follow(more: object = {}): Promise<{ verifier: Verifier; problems
 }
 const quiet = (server: FeedServer, seq = 1): void => server.greet(() => [frame({ seq })]);
 const token = async (agent = "release-bot"): Promise<string> => {
-  const answer = await w.self(agent, { resource: BILLING, scope: READ.scope });
+  const answer = await settled(() => w.self(agent, { resource: BILLING, scope: READ.scope }));
   assert.equal(answer.status, 200, answer.text);
   return String(answer.body["access_token"]);
 };

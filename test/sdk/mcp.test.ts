@@ -15,13 +15,13 @@ import {
   ScopeMissingError,
   type McpRequest,
 } from "../../src/sdk/verify.ts";
-import { world } from "../support/world.ts";
+import { settled, world } from "../support/world.ts";
 
 const BILLING = "https://billing.acme.example";
 const w = await world({ after });
 const verifier = createVerifier({ issuer: w.server.issuer, resource: BILLING, revocation: "none", clock: w.clock });
 const token = async (scope = "billing:read_invoice"): Promise<string> => {
-  const answer = await w.self("release-bot", { resource: BILLING, scope });
+  const answer = await settled(() => w.self("release-bot", { resource: BILLING, scope }));
   assert.equal(answer.status, 200, answer.text);
   return String(answer.body["access_token"]);
 };

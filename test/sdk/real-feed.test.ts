@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { createVerifier, RefusedError, type FeedProblem, type Verifier } from "../../src/sdk/verify.ts";
 import { runningClock } from "../support/hand-clock.ts";
-import { BILLING_SECRET, world } from "../support/world.ts";
+import { BILLING_SECRET, settled, world } from "../support/world.ts";
 
 const BILLING = "https://billing.acme.example";
 const LEDGER = "https://ledger.acme.example";
@@ -33,7 +33,7 @@ after(() => {
 });
 
 const token = async (resource = BILLING, scope = "billing:read_invoice"): Promise<string> => {
-  const answer = await w.self("release-bot", { resource, scope });
+  const answer = await settled(() => w.self("release-bot", { resource, scope }));
   assert.equal(answer.status, 200, answer.text);
   return String(answer.body["access_token"]);
 };

@@ -9,7 +9,7 @@ import { startFakeGithub, type FakeGithub } from "../../support/fake-github.ts";
 import { fakeSts, type FakeSts } from "../../support/fake-sts.ts";
 import { runningClock } from "../../support/hand-clock.ts";
 import { PROGRAM } from "../../support/program.ts";
-import { usualTrust, world, type World } from "../../support/world.ts";
+import { settled, usualTrust, world, type World } from "../../support/world.ts";
 
 process.env["AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED"] = "true";
 
@@ -134,7 +134,7 @@ grants:
     ["aws-root", JSON.stringify({ access_key_id: "AKIAEXAMPLEROOT00001", secret_access_key: CANARY })],
     ["github-key", rsa.privateKey.export({ type: "pkcs8", format: "pem" }).toString()],
   ] as const) {
-    const put = await w.operator("PUT", `/v1/secrets/${name}`, { value });
+    const put = await settled(() => w.operator("PUT", `/v1/secrets/${name}`, { value }));
     if (put.status !== 200) throw new Error(put.text);
   }
   await writeFile(join(folder, "token"), w.workload("release-bot"));

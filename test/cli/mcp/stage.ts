@@ -20,7 +20,7 @@ import { createInterface } from "node:readline";
 import { z } from "zod";
 import { runningClock } from "../../support/hand-clock.ts";
 import { PROGRAM } from "../../support/program.ts";
-import { usualTrust, world, type World } from "../../support/world.ts";
+import { settled, usualTrust, world, type World } from "../../support/world.ts";
 
 type Cleanup = Parameters<typeof world>[0];
 
@@ -117,7 +117,7 @@ grants:
   - { agent: triage-bot, resource: tickets, actions: [get_ticket], on_behalf_of: { issuer: okta } }`,
       ),
   });
-  const put = await w.operator("PUT", "/v1/secrets/tickets-key", { value: KEY });
+  const put = await settled(() => w.operator("PUT", "/v1/secrets/tickets-key", { value: KEY }));
   if (put.status !== 200) throw new Error(put.text);
   const folder = await mkdtemp(join(tmpdir(), "ephor-mcp-"));
   t.after(() => rm(folder, { recursive: true, force: true }));
