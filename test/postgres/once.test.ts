@@ -2,7 +2,6 @@
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { claimsOf } from "../attacks/chain-world.ts";
-import { granted } from "../attacks/refusals.ts";
 import { eventually } from "../support/event-receiver.ts";
 import { replicas, type Replica } from "../support/replicas.ts";
 import { BILLING_SECRET, settled, type Answer } from "../support/world.ts";
@@ -19,7 +18,7 @@ assert.ok(sealed.status < 300, sealed.text);
 
 const issued = async (replica: Replica, scope = "billing:refund"): Promise<string> => {
   const audience = scope.split(":")[0] as string;
-  return granted(await w.self(replica, "release-bot", { resource: undefined, audience, scope }));
+  return await w.minted(replica, "release-bot", { resource: undefined, audience, scope });
 };
 const use = (replica: Replica, token: string, consume: string | undefined = "true"): Promise<Answer> =>
   w.post(replica, "/introspect", { token, consume, client_id: "billing", client_secret: BILLING_SECRET });

@@ -6,7 +6,6 @@ import { closeSync, constants, mkdtempSync, openSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { granted } from "../attacks/refusals.ts";
 import { PROGRAM } from "../support/program.ts";
 import { replicas, type Replica } from "../support/replicas.ts";
 import { freePort } from "../support/world.ts";
@@ -70,7 +69,7 @@ async function talkative(replica: Replica): Promise<void> {
   const deadline = performance.now() + 60_000;
   while ((await droppedBy(replica)) < 1) {
     assert.ok(performance.now() < deadline, "no line was dropped");
-    const token = granted(await w.self(replica, "release-bot", audience));
+    const token = await w.minted(replica, "release-bot", audience);
     const vends = Array.from({ length: 64 }, () =>
       fetch(`${replica.url}/credentials/lost`, { method: "POST", headers: { authorization: `Bearer ${token}` } }),
     );
@@ -101,7 +100,7 @@ for (const [place, open] of Object.entries(places)) {
     const { replica, stop } = await serving(fd);
     begun?.();
     await talkative(replica);
-    granted(await w.self(replica, "release-bot"));
+    await w.minted(replica, "release-bot");
     const killed = await w.operator(replica, "POST", "/v1/kill", { agent: "lonely-bot", reason: "test" });
     assert.equal(killed.status, 200, killed.text);
     const lost = await droppedBy(replica);
@@ -109,6 +108,6 @@ for (const [place, open] of Object.entries(places)) {
     assert.equal(replica.child.exitCode, null);
     assert.equal(await stop(), 0);
     closeSync(fd);
-    granted(await w.self(first, "release-bot"));
+    await w.minted(first, "release-bot");
   });
 }

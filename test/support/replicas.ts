@@ -6,6 +6,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { randomBytes } from "node:crypto";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as pause } from "node:timers/promises";
 import type { Cleanup } from "./database.ts";
 import { startIssuer, type TestIssuer } from "./oidc-issuer.ts";
 import { ownDatabase, type OwnDatabase } from "./own-database.ts";
@@ -14,6 +15,8 @@ import { freePort, JWT_TYPE, settled, TOKEN_EXCHANGE, usualTrust, type Answer, t
 
 /** A start on a busy machine, in real ms. */
 const START_MS = 60_000;
+/** How long somebody may be told to come later, in real ms. */
+const LATER_MS = 10_000;
 
 /** One server process. */
 export interface Replica {
@@ -52,6 +55,8 @@ export interface Replicas {
   post(replica: Replica, path: string, form: Form): Promise<Answer>;
   operator(replica: Replica, method: string, path: string, body?: unknown): Promise<Answer>;
   self(replica: Replica, agent: string, form?: Form & { token?: string }): Promise<Answer>;
+  /** Likewise a token, as clients get one: told to come later, as a machine that is held up tells them, they do. */
+  minted(replica: Replica, agent: string, form?: Form): Promise<string>;
 }
 
 /** Starts servers on a durable database of their own, applies the usual trust. */
@@ -132,6 +137,14 @@ export async function replicas(t: Cleanup, o: { count: number; env?: NodeJS.Proc
         scope: "billing:read_invoice",
         ...form,
       }),
+    async minted(replica, agent, form) {
+      for (const deadline = performance.now() + LATER_MS; ;) {
+        const answer = await made.self(replica, agent, form);
+        if (answer.status === 200) return String(answer.body["access_token"]);
+        assert.ok(answer.status === 503 && performance.now() < deadline, `${answer.status} ${answer.text}`);
+        await pause(20);
+      }
+    },
   };
   await made.apply((text) => text);
   return made;
