@@ -19,6 +19,7 @@ import type { Metrics } from "../system/metrics.ts";
 import { ClientGoneError, discardBody, readBody } from "./body.ts";
 import { LIMITS } from "./limits.ts";
 import { problemAnswer } from "./problem.ts";
+import { readerOf } from "./reader.ts";
 import { headerText, refuseRepeatedHeaders } from "./request.ts";
 import type { Addresses, NodeHandler, RequestTarget } from "./request.ts";
 import type { EdgeRefusal, Rooms } from "./rooms.ts";
@@ -189,11 +190,14 @@ async function write({ deps, req, res }: Exchange, answer: ProxiedAnswer, reques
     res.destroy();
     return 499;
   }
+  // What lies here for a caller who does not take it must not come out after a kill (CONTRACT §2 rule 7).
+  const reader = readerOf(req, res);
+  body.whenCut(reader.drop);
   if ("text" in body) {
     res.writeHead(status, [...lines, "Content-Length", String(body.bytes)]);
     // As text, so that it leaves with its head in one piece.
     res.end(body.text, "utf8");
-    body.ended("whole");
+    body.ended((await reader.hasAll()) ? "whole" : "client_gone");
     return status;
   }
   deps.metrics.proxiedStreams.inc();
@@ -203,12 +207,12 @@ async function write({ deps, req, res }: Exchange, answer: ProxiedAnswer, reques
     res.flushHeaders();
     for await (const chunk of body.chunks) {
       if (!body.mayFlow()) break;
-      if (!res.write(chunk)) await drained(res);
+      if (!res.write(chunk)) await reader.drained();
       if (res.destroyed) break;
     }
     if (res.destroyed || !body.mayFlow()) res.destroy();
     else res.end();
-    body.ended(res.destroyed ? "client_gone" : "whole");
+    body.ended((await reader.hasAll()) ? "whole" : "client_gone");
   } catch {
     // Cut: a connection that ends in the middle of a body is how HTTP says that it is not whole.
     res.destroy();
@@ -217,19 +221,6 @@ async function write({ deps, req, res }: Exchange, answer: ProxiedAnswer, reques
     deps.metrics.proxiedStreams.dec();
   }
   return status;
-}
-
-function drained(res: ServerResponse): Promise<void> {
-  return new Promise((resolve) => {
-    const done = (): void => {
-      res.off("drain", done);
-      res.off("close", done);
-      resolve();
-    };
-    res.on("drain", done);
-    res.on("close", done);
-    if (res.destroyed) done();
-  });
 }
 
 async function refuse(exchange: Exchange, thrown: unknown, requestId: string): Promise<number> {

@@ -7,6 +7,7 @@ import type { Metrics } from "../system/metrics.ts";
 import { ClientGoneError, discardBody, readBody } from "./body.ts";
 import { LIMITS } from "./limits.ts";
 import { oauthErrorAnswer } from "./oauth-error.ts";
+import { mayLeave, writeAtOnce } from "./release.ts";
 import { headerText, lazySignal, refuseRepeatedHeaders } from "./request.ts";
 import type { Addresses, NodeHandler, RequestTarget } from "./request.ts";
 import type { EdgeRefusal, RawOAuthAnswer, RawOAuthRequest } from "./rooms.ts";
@@ -147,29 +148,19 @@ function write(
   answer: RawOAuthAnswer,
   context: { headers: readonly string[]; requestId: string },
 ): number {
-  let final = answer;
-  if (answer.release !== undefined) {
-    if (!reachesSocket(res)) {
-      answer.withheld?.();
-      final = unavailable;
-    } else if (!answer.release()) final = unavailable;
-  }
+  const isReleased = answer.release !== undefined && mayLeave(res, { ...answer, release: answer.release });
+  const { status, headers, body } = answer.release === undefined || isReleased ? answer : unavailable;
   if (res.destroyed) return 499;
   const lines = [...context.headers, "X-Request-Id", context.requestId];
-  for (const [name, value] of Object.entries(final.headers)) lines.push(name, value);
-  lines.push("Content-Length", String(Buffer.byteLength(final.body)));
-  res.writeHead(final.status, lines);
-  res.end(final.body);
-  return final.status;
-}
-
-/**
- * Whether what is written now goes to the system at once. A pipelined answer waits in our memory for the one before it, and
- * one behind a client that does not read waits for him: after a kill it would still come out (CONTRACT §2 rule 7).
- */
-function reachesSocket(res: ServerResponse): boolean {
-  const { socket } = res;
-  return socket !== null && !socket.destroyed && socket.writableLength === 0;
+  for (const [name, value] of Object.entries(headers)) lines.push(name, value);
+  if (isReleased) {
+    writeAtOnce(res, { status, headers: lines, body });
+    return status;
+  }
+  lines.push("Content-Length", String(Buffer.byteLength(body)));
+  res.writeHead(status, lines);
+  res.end(body);
+  return status;
 }
 
 const unavailable = oauthErrorAnswer(new TemporarilyUnavailableError({ reason: "permit_lapsed" }), {

@@ -31,6 +31,7 @@ import type { Reason } from "../core/oauth/reasons.ts";
 import type { TrustKind } from "../core/trust/model.ts";
 import type { PushedSignal } from "../revocation/signals-received.ts";
 import type { OAuthAnswer, OAuthRequest } from "../sts/request.ts";
+import type { Release } from "./release.ts";
 
 /** Actions at the built-in resource `ephor` (CONTRACT §1). */
 export const EPHOR_ACTIONS = ["read", "audit", "trust", "secrets", "kill", "restore", "approve", "replay"] as const;
@@ -47,10 +48,7 @@ export interface RawOAuthRequest extends OAuthRequest {
 }
 
 /** What an OAuth room answers. */
-export interface RawOAuthAnswer extends OAuthAnswer {
-  /** Told when the answer cannot be written, in place of `release`: the client is gone, or does not read. */
-  readonly withheld?: () => void;
-}
+export type RawOAuthAnswer = OAuthAnswer;
 
 /** What every room may know about a request to `/v1`. */
 export interface RequestFacts {
@@ -184,6 +182,12 @@ export interface Rooms {
      * @throws {InvalidTokenError}, {InsufficientScopeError}, {InvalidDpopProofError}, {UseDpopNonceError}
      */
     authenticate(credentials: Credentials, action: EphorAction, request: RequestFacts): Promise<AgentCaller>;
+    /**
+     * Calls back when a kill covers whoever was let in, or none would be heard of any more; what it asked for is not to be told.
+     *
+     * @returns what is called when all is told
+     */
+    follow(caller: AgentCaller, onCut: () => void): () => void;
   };
   readonly agents: {
     /** An agent by its own workload token, `private_key_jwt`, or a token of ours with `aud` `<issuer>/v1`; no grant is needed. */
@@ -225,7 +229,10 @@ export interface Rooms {
   login(): LoginView;
   readonly credentials: {
     /** By a token of ours for that resource, which the room judges. */
-    vend(resource: string, request: RequestFacts & { readonly credentials: Credentials }): Promise<VendedCredential>;
+    vend(
+      resource: string,
+      request: RequestFacts & { readonly credentials: Credentials },
+    ): Promise<{ readonly vended: VendedCredential; readonly released: Release }>;
   };
   readonly proxy: {
     /** One HTTP call, or undefined where there is no such resource. What it throws is mapped by `http/proxied`. */

@@ -2,6 +2,7 @@ import type { z } from "zod";
 import type { Clock } from "../system/clock.ts";
 import type { Log } from "../system/log.ts";
 import type { Metrics } from "../system/metrics.ts";
+import type { Release } from "./release.ts";
 import type { AgentCaller, Caller, Credentials, EphorAction, RequestFacts, Rooms } from "./rooms.ts";
 
 /** Who may call a route: anybody; an OAuth client; an operator; any agent; the holder of a token for the resource, whom the room judges; the transmitter of a security event, or a channel of approvals, by its signature; or whoever holds this scope of `ephor`: agents by their token, people by their role, and the operator key. */
@@ -60,6 +61,8 @@ export interface Answer {
   readonly lines?: AsyncIterable<string>;
   /** A client that leaves a line unread for so many milliseconds is cut; without it, it may take its time. */
   readonly unreadMs?: number;
+  /** What the JSON releases may leave at once, or never. */
+  readonly released?: Release;
 }
 
 /** What a handler gets: everything checked. */

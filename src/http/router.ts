@@ -1,20 +1,23 @@
 import { getRequestListener } from "@hono/node-server";
 import type { HttpBindings } from "@hono/node-server";
+import { RESPONSE_ALREADY_SENT } from "@hono/node-server/utils/response";
 import { Hono } from "hono";
 import type { Context } from "hono";
 import type { IncomingMessage } from "node:http";
 import { ProblemError } from "../api/problem.ts";
-import { InvalidRequestError, OAuthError } from "../core/oauth/errors.ts";
+import { InvalidRequestError, OAuthError, TemporarilyUnavailableError } from "../core/oauth/errors.ts";
 import { authenticate } from "./authenticate.ts";
 import { ClientGoneError, discardBody, readBody } from "./body.ts";
 import { checkJsonType, checkShape, readJsonBody } from "./json-body.ts";
 import { LIMITS } from "./limits.ts";
 import { dropLines, lineStream } from "./line-stream.ts";
 import { problemAnswer } from "./problem.ts";
+import { mayLeave, writeAtOnce, type Release } from "./release.ts";
+import { readerOf, whenOver } from "./reader.ts";
 import { headerText, lazySignal, refuseRepeatedHeaders } from "./request.ts";
 import type { Addresses, NodeHandler } from "./request.ts";
 import type { Answer, House, Incoming, Route } from "./route.ts";
-import type { Caller, RequestFacts, Rooms } from "./rooms.ts";
+import type { AgentCaller, Caller, RequestFacts, Rooms } from "./rooms.ts";
 
 /** What the router is built from. */
 export interface RouterDeps {
@@ -89,6 +92,7 @@ function serve(c: Ctx, { deps, route }: { deps: RouterDeps; route: Route }): Pro
         origin: new URL(deps.house.issuer).origin,
       });
     let caller = await asked();
+    if (route.method === "GET" && scope !== undefined && caller?.kind === "agent") untilKilled(c, deps, caller);
     const { params, query, body } = await readShapes(c, route).catch((error: unknown) => {
       // An agent at a route of its own is recorded by the room that decides, which will not be asked now (INV-29).
       const agent = route.auth === "agent" && caller?.kind === "agent" ? caller.agent : undefined;
@@ -126,6 +130,16 @@ function serve(c: Ctx, { deps, route }: { deps: RouterDeps; route: Route }): Pro
   });
 }
 
+/**
+ * What an agent reads here is not told after a kill of it (CONTRACT §2 rule 7): neither the rest of what is long, nor what
+ * waits behind another answer. What it does is done, and may be told.
+ */
+function untilKilled(c: Ctx, { rooms }: RouterDeps, caller: AgentCaller): void {
+  const { incoming, outgoing } = c.env;
+  const over = rooms.accessTokens.follow(caller, readerOf(incoming, outgoing).drop);
+  whenOver(incoming, outgoing, over);
+}
+
 async function readShapes(c: Ctx, route: Route): Promise<{ params: unknown; query: unknown; body: unknown }> {
   const params = route.params === undefined ? undefined : checkShape(route.params, c.req.param(), "path");
   const query = readQuery(c, route);
@@ -147,6 +161,7 @@ async function answered(
   let closes = false;
   try {
     answer = await handle(facts);
+    if (answer.released !== undefined) return atOnce(c, { deps, facts, answer, released: answer.released, startedMs });
   } catch (thrown) {
     if (thrown instanceof OAuthError) house.metrics.refusals.inc({ reason: thrown.reason });
     else if (!(thrown instanceof ProblemError || thrown instanceof ClientGoneError)) {
@@ -172,6 +187,32 @@ async function answered(
         answer: { ...answer, headers: { ...headers, ...answer.headers } },
         lines: answer.lines,
       });
+}
+
+/**
+ * Writes what a handler released in the turn in which it is asked whether it may leave: a Response is written later.
+ *
+ * @throws {TemporarilyUnavailableError} `permit_lapsed`
+ */
+function atOnce(
+  c: Ctx,
+  at: { deps: RouterDeps; facts: RequestFacts; answer: Answer; released: Release; startedMs: number },
+): Response {
+  const { deps, facts, answer } = at;
+  const { outgoing } = c.env as HttpBindings;
+  if (!mayLeave(outgoing, at.released)) throw new TemporarilyUnavailableError({ reason: "permit_lapsed" });
+  const { status, json } = answer;
+  const headers = {
+    ...deps.headers,
+    "X-Request-Id": facts.requestId,
+    "Content-Type": "application/json",
+    ...answer.headers,
+  };
+  writeAtOnce(outgoing, { status, headers: Object.entries(headers).flat(), body: JSON.stringify(json) });
+  const { metrics, clock } = deps.house;
+  const seconds = (clock.monotonicMs() - at.startedMs) / 1_000;
+  metrics.httpRequestSeconds.labels(facts.route, String(status)).observe(seconds);
+  return RESPONSE_ALREADY_SENT;
 }
 
 /** What the readers of headers and bodies throw for OAuth forms has names of its own under `/v1`. */

@@ -40,19 +40,25 @@ export interface ProxiedAnswer {
 }
 
 /** A body from an upstream that is there whole, and may leave for as long as its call may. */
-export interface WholeBody extends Pick<RelayedBody, "mayFlow" | "ended"> {
+export interface WholeBody extends Flowing {
   readonly text: string;
   /** Of its UTF-8. */
   readonly bytes: number;
 }
 
 /** A body that flows from an upstream. */
-export interface RelayedBody {
+export interface RelayedBody extends Flowing {
   /** Chunks that may leave now; ends early, by throwing {@link CutError}, where it was cut. */
   readonly chunks: AsyncIterable<Uint8Array>;
+}
+
+/** What may leave for as long as its call may. */
+export interface Flowing {
   /** Asked right before each write. */
   readonly mayFlow: () => boolean;
-  /** To be called once, whatever happened; the outcome is recorded. */
+  /** Calls back when nothing may leave any more, until {@link ended}: what was written and still lies here is to be dropped. */
+  readonly whenCut: (call: () => void) => void;
+  /** To be called once, whatever happened, and not before the last byte has left; the outcome is recorded. */
   readonly ended: (how: "whole" | "client_gone") => void;
 }
 

@@ -340,6 +340,7 @@ export function wholeBody(flight: Flight, text: string): WholeBody | RelayedBody
     text,
     bytes,
     mayFlow: () => flight.stream.mayFlow(),
+    whenCut: (call) => flight.signal.addEventListener("abort", call),
     ended: (how) => flight.finish(...endBy(flight, how, bytes)),
   };
 }
@@ -368,6 +369,7 @@ export function relayedBody(flight: Flight, chunks: AsyncIterable<Uint8Array>): 
   return {
     chunks: counted(),
     mayFlow: () => flight.stream.mayFlow(),
+    whenCut: (call) => flight.signal.addEventListener("abort", call),
     ended: (how) => flight.finish(...endBy(flight, how, bytes)),
   };
 }

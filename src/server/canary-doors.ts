@@ -110,7 +110,11 @@ function spendingDoors(
     async vend(token) {
       const request = facts("POST", "/credentials/{resource}");
       const credentials = credentialsOf(token, { method: "POST", url: `${issuer}/credentials/${CANARY_VENDED}` });
-      const vended = await unlessKilled(() => rooms.credentials.vend(CANARY_VENDED, { ...request, credentials }));
+      const vended = await unlessKilled(async () => {
+        const { released } = await rooms.credentials.vend(CANARY_VENDED, { ...request, credentials });
+        if (!released.release()) throw new TemporarilyUnavailableError({ reason: "permit_lapsed" });
+        return true;
+      });
       return vended !== undefined;
     },
     call(token) {

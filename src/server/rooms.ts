@@ -99,7 +99,7 @@ export async function openRooms(config: Config, ground: Ground): Promise<{ rooms
     sts: { ...sts, dpopNonce: () => deps.dpopNonces.current(clock.now()) },
     operators,
     sessions,
-    ...taskRooms(deps, sts.live, wake),
+    ...taskRooms(deps, sts.live, { streams: ground.streams, ended: wake }),
     ssf: ssf.room,
     revocations: feedRoom({ sts: deps, live: sts.live, feed, keys }),
     signals: { receive: createSignalsReceived(deps) },

@@ -1,3 +1,4 @@
+import type { Streams } from "../authz/streams.ts";
 import { readTraceparent } from "../core/oauth/traceparent.ts";
 import type { AgentCaller, Credentials, RequestFacts, Rooms } from "../http/rooms.ts";
 import {
@@ -6,6 +7,7 @@ import {
   spendProofs,
   tokenStillLives,
   type AgentIdentity,
+  type LetIn,
   type RequestTrace,
   type Presented,
 } from "../sts/agent-identity.ts";
@@ -15,11 +17,15 @@ import { openTask } from "../sts/open-task.ts";
 import { completeTask } from "../tasks/complete.ts";
 import { readTask } from "../tasks/read.ts";
 
-/** Agents at Ephor's own API, and their tasks, as the routes call them. @param ended called after a task or a part of one ended */
+/**
+ * Agents at Ephor's own API, and their tasks, as the routes call them.
+ *
+ * @param of.ended called after a task or a part of one ended
+ */
 export function taskRooms(
   deps: StsDeps,
   live: LiveTokens,
-  ended: () => void,
+  { streams, ended }: { streams: Streams; ended: () => void },
 ): Pick<Rooms, "agents" | "accessTokens" | "tasks" | "tokenStillLives"> {
   // What a caller proved stays beside the plain facts that the edge hands on.
   const identities = new WeakMap<AgentCaller, AgentIdentity>();
@@ -49,16 +55,7 @@ export function taskRooms(
       authenticate: async (credentials, request) =>
         callerOf(await agentIdentity(deps, live, presented(credentials, request))),
     },
-    accessTokens: {
-      authenticate: async (credentials, action, request) =>
-        callerOf(
-          await authorizeAtEphor(deps, live, {
-            presented: presented(credentials, request),
-            action,
-            route: `${request.method} ${request.route}`,
-          }),
-        ),
-    },
+    accessTokens: accessTokenRooms(deps, live, { streams, callerOf }),
     tokenStillLives: (caller, request) => tokenStillLives(deps, live, traced(caller, request)),
     tasks: {
       async open(order, { caller, request }) {
@@ -100,5 +97,37 @@ function presented(credentials: Credentials, request: RequestFacts): Presented {
     requestId: request.requestId,
     route: `${request.method} ${request.route}`,
     remoteAddress: request.remoteAddress,
+  };
+}
+
+/** Agents that are let in by a token of ours, and for how long they may be told what they ask. */
+function accessTokenRooms(
+  deps: StsDeps,
+  live: LiveTokens,
+  { streams, callerOf }: { streams: Streams; callerOf: (identity: AgentIdentity) => AgentCaller },
+): Rooms["accessTokens"] {
+  const letIn = new WeakMap<AgentCaller, LetIn>();
+  return {
+    async authenticate(credentials, action, request) {
+      const entered = await authorizeAtEphor(deps, live, {
+        presented: presented(credentials, request),
+        action,
+        route: `${request.method} ${request.route}`,
+      });
+      const caller = callerOf(entered.identity);
+      letIn.set(caller, entered);
+      return caller;
+    },
+    follow(caller, onCut) {
+      const entered = letIn.get(caller);
+      if (entered === undefined) throw new Error("the caller was not let in by this room");
+      const { identity, permit, epoch } = entered;
+      // What was asked in time may take long to tell: only a kill ends it, or that this replica hears of none.
+      const exp = Number.POSITIVE_INFINITY;
+      const stream = streams.open({ keys: identity.kill.keys, epoch, exp, onCut });
+      // A kill that was heard of since the gate let it in found no stream.
+      if (!permit.isLive(deps.clock.monotonicMs())) onCut();
+      return () => stream.close();
+    },
   };
 }

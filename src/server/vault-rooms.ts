@@ -1,4 +1,4 @@
-import { AccessDeniedError, InvalidTargetError, TemporarilyUnavailableError } from "../core/oauth/errors.ts";
+import { AccessDeniedError, InvalidTargetError } from "../core/oauth/errors.ts";
 import type { SecretView } from "../api/secrets.ts";
 import type { BrokerDeps } from "../broker/deps.ts";
 import { leaseAbandoned } from "../broker/leases.ts";
@@ -132,18 +132,27 @@ export function credentialRooms(deps: { sts: StsDeps; live: LiveTokens; broker: 
           proof: holder.proof && { key: holder.proof.replayKey, exp: holder.proof.replayUntil },
         },
       });
-      if (!vended.permit.isLive(sts.clock.monotonicMs())) {
+      const withheld = (): void => {
         sts.authorizer.withheld(vended.permit);
         // Nobody has it: there is nothing to wait for.
-        await leaseAbandoned(broker.db, vended.lease, sts.clock.nowMs()).catch(() => {});
-        throw new TemporarilyUnavailableError({ reason: "permit_lapsed" });
-      }
+        leaseAbandoned(broker.db, vended.lease, sts.clock.nowMs()).catch(() => {});
+      };
       return {
-        lease: vended.lease,
-        kind: vended.kind,
-        expires_at: instantOf(vended.expiresAt * 1_000),
-        residual_seconds: vended.residualSeconds,
-        credential: { ...vended.credential },
+        vended: {
+          lease: vended.lease,
+          kind: vended.kind,
+          expires_at: instantOf(vended.expiresAt * 1_000),
+          residual_seconds: vended.residualSeconds,
+          credential: { ...vended.credential },
+        },
+        released: {
+          release() {
+            if (vended.permit.isLive(sts.clock.monotonicMs())) return true;
+            withheld();
+            return false;
+          },
+          withheld,
+        },
       };
     },
   };

@@ -9,6 +9,7 @@ import { readBearer } from "../core/oauth/bearer.ts";
 import type { Reason } from "../core/oauth/reasons.ts";
 import { pathOf } from "../core/delegation/chain.ts";
 import { decide, type Decision } from "../core/grants/decide.ts";
+import type { Permit } from "../core/permit.ts";
 import type { Ask, KillPairs, ReplayKey } from "../authz/ask.ts";
 import type { AccessTokenClaims } from "../core/token/claims.ts";
 import { onceKeys } from "../core/token/once.ts";
@@ -205,6 +206,14 @@ function holderProof(
   return proof;
 }
 
+/** An agent that may do one thing at Ephor's own API now. */
+export interface LetIn {
+  readonly identity: AgentIdentity;
+  readonly permit: Permit;
+  /** The kill epoch at which it was let in: no earlier kill covers it. */
+  readonly epoch: number;
+}
+
 /**
  * An agent by a token of ours for `<issuer>/v1`, for one action at Ephor's own API: decided by grants, recorded and seen by
  * the gate, like every other release.
@@ -216,7 +225,7 @@ export async function authorizeAtEphor(
   deps: StsDeps,
   live: LiveTokens,
   at: { presented: Presented; action: string; route: string },
-): Promise<AgentIdentity> {
+): Promise<LetIn> {
   const { presented, action, route } = at;
   await deps.keys.fresh();
   const identity = await byOwnToken(deps, live, presented).catch((error: unknown) =>
@@ -258,7 +267,7 @@ export async function authorizeAtEphor(
   if (!result) return await refuse(denied ?? "scope_not_granted");
   if (result.outcome !== "granted")
     throw new InvalidTokenError({ reason: result.outcome === "continue" ? "internal" : result.outcome });
-  return identity;
+  return { identity, permit: result.permit, epoch: result.epoch };
 }
 
 function decideAtEphor(deps: StsDeps, place: Place, scope: string): Decision {

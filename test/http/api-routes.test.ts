@@ -121,7 +121,9 @@ describe("who may call a route", () => {
       agent: "bot",
       token: { jti: TXN, txn: TXN, sub: "agent|bot", scopes: ["ephor:read"] },
     } as const;
-    const edge = await startEdge(t, { rooms: () => ({ accessTokens: { authenticate: () => Promise.resolve(weak) } }) });
+    const edge = await startEdge(t, {
+      rooms: () => ({ accessTokens: { authenticate: () => Promise.resolve(weak), follow: () => () => {} } }),
+    });
     problem(await post(edge, "/v1/kill", KILL, AS_AGENT), 401, "invalid_token");
     assert.equal((await edge.send("GET", "/v1/agents", { headers: [AS_AGENT] })).status, 200);
   });
@@ -313,7 +315,7 @@ describe("the face of an error under /v1 (RFC 9457)", () => {
 
   it("a missing scope is named (RFC 6750 §3.1)", async (t) => {
     const authenticate = () => Promise.reject(new InsufficientScopeError({ reason: "insufficient_scope" }));
-    const edge = await startEdge(t, { rooms: () => ({ accessTokens: { authenticate } }) });
+    const edge = await startEdge(t, { rooms: () => ({ accessTokens: { authenticate, follow: () => () => {} } }) });
     const reply = await post(edge, "/v1/kill", KILL, AS_AGENT);
     problem(reply, 403, "insufficient_scope");
     assert.match(String(reply.headers["www-authenticate"]), /scope="ephor:kill", error="insufficient_scope"/);
@@ -321,7 +323,7 @@ describe("the face of an error under /v1 (RFC 9457)", () => {
 
   it("a nonce is asked for with 401 at a resource (RFC 9449 §9)", async (t) => {
     const authenticate = () => Promise.reject(new UseDpopNonceError({ reason: "dpop_nonce" }));
-    const edge = await startEdge(t, { rooms: () => ({ accessTokens: { authenticate } }) });
+    const edge = await startEdge(t, { rooms: () => ({ accessTokens: { authenticate, follow: () => () => {} } }) });
     const reply = await post(edge, "/v1/kill", KILL, ["Authorization", "DPoP agent-token"]);
     problem(reply, 401, "use_dpop_nonce");
     assert.equal(reply.headers["dpop-nonce"], "nonce-1");

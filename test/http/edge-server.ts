@@ -1,5 +1,5 @@
 import { request as httpRequest } from "node:http";
-import type { IncomingHttpHeaders } from "node:http";
+import type { IncomingHttpHeaders, RequestListener } from "node:http";
 import { connect } from "node:net";
 import type { TestContext } from "node:test";
 import { InvalidTokenError } from "../../src/core/oauth/errors.ts";
@@ -99,7 +99,10 @@ export function stubRooms(seen: Seen, overrides: Partial<Rooms> = {}): Rooms {
       frames: async () => (async function* none() {})(),
     },
     credentials: {
-      vend: async () => ({ lease: "lease_1", kind: "static", expires_at: AT, residual_seconds: 0, credential: {} }),
+      vend: async () => ({
+        vended: { lease: "lease_1", kind: "static", expires_at: AT, residual_seconds: 0, credential: {} },
+        released: { release: () => true },
+      }),
     },
     signals: { receive: async () => {} },
     approvals: {
@@ -140,6 +143,7 @@ export function stubRooms(seen: Seen, overrides: Partial<Rooms> = {}): Rooms {
         const token = { jti: TXN, txn: TXN, sub: "agent|bot", scopes: [`ephor:${action}`] };
         return Promise.resolve({ kind: "agent", agent: "bot", token });
       },
+      follow: () => () => {},
     },
     sessions: { find: async () => undefined },
     tokenStillLives: () => Promise.resolve(),
@@ -230,6 +234,8 @@ export interface Reply {
 export interface EdgeServer {
   readonly seen: Seen;
   readonly listener: Listener;
+  /** What the listener serves, for connections of a test's own. */
+  readonly handle: RequestListener;
   readonly logLines: string[];
   /** @param headers pairs, so that one can stand twice */
   send(
@@ -273,6 +279,7 @@ export async function startEdge(
   return {
     seen,
     listener,
+    handle: edge.handle,
     logLines,
     send,
     form: (path, body, headers = []) =>

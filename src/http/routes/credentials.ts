@@ -24,6 +24,9 @@ export const credentialRoutes: readonly Route[] = [
       403: { description: "Not granted, or the provider cannot bound it as the grant asks." },
       503: { description: "The upstream or the database is away; nothing was handed out." },
     },
-    handle: async ({ rooms, params, request }) => ok(await rooms.credentials.vend(params.resource, request)),
+    async handle({ rooms, params, request }) {
+      const { vended: credential, released } = await rooms.credentials.vend(params.resource, request);
+      return { ...ok(credential), released };
+    },
   }),
 ];

@@ -2,7 +2,7 @@ import { TemporarilyUnavailableError } from "../../core/oauth/errors.ts";
 import { sha256Base64url } from "../../system/hash.ts";
 import { checkLives } from "../check-lives.ts";
 import type { ProxiedCall } from "../decided.ts";
-import { ApprovalRequiredError, BadGatewayError, CutError, type ProxiedAnswer, type RelayedBody } from "../exchange.ts";
+import { ApprovalRequiredError, BadGatewayError, CutError, type Flowing, type ProxiedAnswer } from "../exchange.ts";
 import { RELAYED } from "../forwarded-headers.ts";
 import { pendingOf, waited, type Patience } from "../patience.ts";
 import { STREAM_LINES, STREAM_TYPE } from "./answering.ts";
@@ -31,8 +31,12 @@ interface Elicited {
  * (MCP 2025-11-25, URL mode elicitation).
  */
 export function elicited(deps: McpDeps, of: Elicited): ProxiedAnswer {
-  let inner: Pick<RelayedBody, "mayFlow" | "ended"> | undefined;
-  const chunks = told(deps, of, (begun) => (inner = begun));
+  let inner: Flowing | undefined;
+  const cuts: (() => void)[] = [];
+  const chunks = told(deps, of, (begun) => {
+    inner = begun;
+    cuts.forEach((call) => begun.whenCut(call));
+  });
   return {
     status: 200,
     headers: [...RELAYED, ...STREAM_LINES],
@@ -40,16 +44,13 @@ export function elicited(deps: McpDeps, of: Elicited): ProxiedAnswer {
       chunks,
       // While it waits nothing of an upstream's can flow; a kill ends the wait.
       mayFlow: () => inner?.mayFlow() ?? true,
+      whenCut: (call) => (inner === undefined ? void cuts.push(call) : inner.whenCut(call)),
       ended: (how) => inner?.ended(how),
     },
   };
 }
 
-async function* told(
-  deps: McpDeps,
-  of: Elicited,
-  begin: (inner: Pick<RelayedBody, "mayFlow" | "ended">) => void,
-): AsyncGenerator<Uint8Array> {
+async function* told(deps: McpDeps, of: Elicited, begin: (inner: Flowing) => void): AsyncGenerator<Uint8Array> {
   const encoder = new TextEncoder();
   const event = (value: object | string): Uint8Array =>
     encoder.encode(writeEvent(typeof value === "string" ? value : JSON.stringify(value)));
@@ -79,7 +80,7 @@ async function* told(
 async function* relayedAs(
   { headers, body }: ProxiedAnswer,
   event: (text: string) => Uint8Array,
-  begin: (inner: Pick<RelayedBody, "mayFlow" | "ended">) => void,
+  begin: (inner: Flowing) => void,
 ): AsyncGenerator<Uint8Array> {
   if (body instanceof Uint8Array) return yield event(Buffer.from(body).toString("utf8"));
   begin(body);
