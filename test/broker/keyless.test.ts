@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { after, test } from "node:test";
 import { createRemoteJWKSet, decodeJwt, decodeProtectedHeader, jwtVerify, type JWTPayload } from "jose";
+import { eventually } from "../support/event-receiver.ts";
 import { startFakeAuthorizationServer } from "../support/fake-authorization-server.ts";
 import { fakeSts } from "../support/fake-sts.ts";
 import type { IamPolicy } from "../support/iam-policy.ts";
@@ -129,6 +130,7 @@ test("AWS: a session without any key of AWS, by a token of a minute for this res
     audience: "aws-deploy",
     scope: "aws-deploy:vend",
   });
+  const before = w.now();
   const answer = await vend("aws-deploy", human);
   assert.equal(answer.status, 200, answer.text);
   const call = sts.calls.at(-1);
@@ -146,7 +148,7 @@ test("AWS: a session without any key of AWS, by a token of a minute for this res
   assert.equal(payload.sub, "resource|aws-deploy");
   assert.equal(payload.aud, "sts.amazonaws.com");
   assert.equal((payload.exp ?? 0) - (payload.iat ?? 0), 60);
-  assert.ok(Math.abs((payload.iat ?? 0) - w.now()) <= 2);
+  assert.ok((payload.iat ?? 0) >= before - 1 && (payload.iat ?? 0) <= w.now());
   const tags = {
     "ephor:agent": ["triage-bot"],
     "ephor:human": ["okta.00u1ab"],
@@ -243,8 +245,10 @@ const kill = async (): Promise<void> => {
   const answer = await w.operator("POST", "/v1/kill", { agent: "release-bot", reason: "test" });
   assert.equal(answer.status, 200, answer.text);
 };
+/** What a test that failed left dead. */
+const revive = (): Promise<Answer> => w.operator("POST", "/v1/restore", { agent: "release-bot", reason: "over" });
 const restore = async (): Promise<void> => {
-  const answer = await w.operator("POST", "/v1/restore", { agent: "release-bot", reason: "over" });
+  const answer = await revive();
   assert.equal(answer.status, 200, answer.text);
 };
 
@@ -256,7 +260,10 @@ test("a kill after the intent stops the signing, and nothing reaches the upstrea
   const minted = await w.self("release-bot", { audience: "idp", scope: "idp:vend" });
   const lock = await holdLock(w.databaseUrl, "lock table ephor.secret_versions in access exclusive mode");
   t.after(lock.release);
+  t.after(revive);
   const asked = vend("idp", minted);
+  // The worker that rotates looks there too: that somebody waits for the lock does not say who.
+  await eventually("the intent", async () => (await w.events({ type: "credential.vend", resource: "idp" }))[0]);
   await lock.waiting(1);
   await kill();
   const before = asks();
@@ -273,6 +280,7 @@ test("a kill after the intent stops the signing, and nothing reaches the upstrea
 test("a kill does not stop the token that takes back what was made", async (t) => {
   trusted = { sub: "resource|azure", audience: "api://AzureADTokenExchange" };
   t.after(() => Object.assign(cloud, { meddle: undefined }));
+  t.after(revive);
   meanwhile = async () => {
     meanwhile = async () => {};
     await kill();
