@@ -62,5 +62,5 @@ test("of a stream every message is inspected, also where its rest is fetched on 
   const answer = (await rest.next())?.message;
   const { code } = (answer?.["error"] ?? {}) as Json;
   assert.deepEqual([answer?.["id"], code], [5, -32003]);
-  assert.ok(!JSON.stringify(answer).includes("4111"));
+  assert.ok(!JSON.stringify(answer).includes('"4111'));
 });
