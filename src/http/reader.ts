@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
 import { isOut } from "./release.ts";
 
 /** Whoever an answer is written to, as fast as he reads. */
@@ -11,6 +12,22 @@ export interface Reader {
   drop(): void;
 }
 
+/** What hears of a connection's end: one listener, however many answers wait on it. */
+const atEnd = new WeakMap<Socket, Set<() => void>>();
+
+/** @returns what is called when nobody wants to know any more */
+function whenEnded(socket: Socket, call: () => void): () => void {
+  let calls = atEnd.get(socket);
+  if (calls === undefined) {
+    const those = new Set<() => void>();
+    calls = those;
+    atEnd.set(socket, those);
+    socket.once("close", () => those.forEach((one) => one()));
+  }
+  calls.add(call);
+  return () => void calls.delete(call);
+}
+
 export function readerOf(req: IncomingMessage, res: ServerResponse): Reader {
   let wake = (): void => {};
 
@@ -20,7 +37,7 @@ export function readerOf(req: IncomingMessage, res: ServerResponse): Reader {
       const end = (hasCome: boolean): void => {
         res.off(event, come);
         res.off("close", leave);
-        req.socket.off("close", leave);
+        forget();
         wake = () => {};
         resolve(hasCome);
       };
@@ -29,7 +46,7 @@ export function readerOf(req: IncomingMessage, res: ServerResponse): Reader {
       wake = leave;
       res.on(event, come);
       res.on("close", leave);
-      req.socket.on("close", leave);
+      const forget = whenEnded(req.socket, leave);
       if (res.destroyed || req.socket.destroyed) leave();
     });
 
@@ -47,9 +64,10 @@ export function readerOf(req: IncomingMessage, res: ServerResponse): Reader {
 export function whenOver(req: IncomingMessage, res: ServerResponse, call: () => void): void {
   const over = (): void => {
     res.off("close", over);
-    req.socket.off("close", over);
+    forget();
     call();
   };
   res.on("close", over);
-  req.socket.on("close", over);
+  const forget = whenEnded(req.socket, over);
+  if (res.destroyed || req.socket.destroyed) over();
 }

@@ -141,6 +141,21 @@ describe("a proxied message that is there whole", () => {
     assert.deepEqual([ended, line.written.join("").endsWith("told")], [["whole"], true]);
   });
 
+  it("waits behind another with as many as there are, whose connection has one listener for all", async (t) => {
+    const { line, ended } = await proxied(t);
+    line.isFull = true;
+    line.push("GET /livez HTTP/1.1\r\nHost: a\r\n\r\n" + CALL);
+    await until(() => line.written.length > 0);
+    const listeners = (): number => line.listenerCount("close");
+    const one = listeners();
+    line.push(CALL.repeat(30));
+    for (let turn = 0; turn < 100; turn++) await new Promise((resolve) => setImmediate(resolve));
+    assert.equal(listeners(), one);
+    line.destroy();
+    await until(() => ended.length === 31);
+    assert.deepEqual(new Set(ended), new Set(["client_gone"]));
+  });
+
   it("and that its caller does not take has not: it is cut like one that flows", async (t) => {
     const { line, ended, cut } = await proxied(t);
     line.isFull = true;
