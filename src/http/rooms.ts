@@ -27,6 +27,7 @@ import type { AgentStatusRequest, TrustDeleted, TrustObject, TrustPage } from ".
 import type { LeasePage, LeaseQuery } from "../api/leases.ts";
 import type { Who } from "../api/who.ts";
 import type { Hooks } from "../channels/hooks.ts";
+import type { Asker } from "../core/kill/asker.ts";
 import type { Reason } from "../core/oauth/reasons.ts";
 import type { TrustKind } from "../core/trust/model.ts";
 import type { PushedSignal } from "../revocation/signals-received.ts";
@@ -96,6 +97,8 @@ export interface AgentCaller {
     readonly txn: string;
     readonly sub: string;
     readonly scopes: readonly string[];
+    /** What kills it. */
+    readonly kill: Asker;
   };
 }
 

@@ -180,6 +180,7 @@ function judge(
  * takes something away it is as good as a kill when this resolves: no replica releases anything more that rests on it.
  *
  * @throws {TrustRefusedError} as `planWish`
+ * @throws {InvalidTokenError} `killed`: whoever asks for it was, before it was done
  * @throws {DatabaseUnreachableError} `database_unreachable`; with `outcomeUnknown` it may have been applied
  */
 export async function applyWish(deps: RegistryDeps, live: Live, wish: Wish): Promise<Applied> {
@@ -189,7 +190,7 @@ export async function applyWish(deps: RegistryDeps, live: Live, wish: Wish): Pro
       return { outcome: "unchanged", plan, version: plan.version };
     const atMs = deps.clock.nowMs();
     const event = deps.event(eventOf(wish, plan), atMs);
-    const result = await applyTrust(deps.db, {
+    const call: ApplyCall = {
       at: Math.floor(atMs),
       expected_version: plan.version,
       source: wish.digest === undefined ? null : wish.source,
@@ -202,7 +203,9 @@ export async function applyWish(deps: RegistryDeps, live: Live, wish: Wish): Pro
       // What is only added takes nothing from anybody.
       withdraws: plan.changes.some((change) => change.op !== "create"),
       event,
-    });
+    };
+    const asker = wish.actor.type === "agent" ? wish.actor.asker : undefined;
+    const result = await applyTrust(deps.db, call, asker);
     if (result.outcome === "stale") continue;
     await live.catchUp(result.version);
     if (typeof result.position === "number") await deps.withdrawn?.(result.position);

@@ -1,3 +1,4 @@
+import type { Asker } from "../core/kill/asker.ts";
 import type { TrustIndex } from "../core/trust/compiled.ts";
 import { EPHOR_RESOURCE } from "../core/trust/ephor-resource.ts";
 import type { Grant } from "../core/trust/model.ts";
@@ -13,7 +14,7 @@ export type Actor = { readonly requestId?: string } &
     /** A person with the role `trust`. */
     | { readonly type: "person"; readonly operator: string }
     /** An agent with a token for `ephor:trust`. */
-    | { readonly type: "agent"; readonly name: string }
+    | { readonly type: "agent"; readonly name: string; readonly asker?: Asker }
   );
 
 /**

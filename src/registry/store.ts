@@ -1,3 +1,4 @@
+import { askerKilled, askerParam, type Asker } from "../core/kill/asker.ts";
 import type { TrustKind } from "../core/trust/model.ts";
 import type { TrustBody } from "../core/trust/schema.ts";
 import type { Db } from "../db/database.ts";
@@ -138,12 +139,18 @@ export interface TrustApplied {
   readonly position?: number | null;
 }
 
-/** Changes trust objects, records it and kills what was removed, in one step under the gate's exclusive lock. */
-export async function applyTrust(db: Db, call: ApplyCall): Promise<TrustApplied> {
-  const rows = await db.query<{ result: TrustApplied }>("select ephor.apply_trust($1::jsonb) as result", [
-    JSON.stringify(call),
-  ]);
+/**
+ * Changes trust objects, records it and kills what was removed, in one step under the gate's exclusive lock.
+ *
+ * @throws {InvalidTokenError} `killed`: whoever asks for it was
+ */
+export async function applyTrust(db: Db, call: ApplyCall, asker: Asker | undefined): Promise<TrustApplied> {
+  const rows = await db.query<{ result: TrustApplied | null }>(
+    "select case when ephor.asker_lives($2::jsonb, $3) then ephor.apply_trust($1::jsonb) end as result",
+    [JSON.stringify(call), askerParam(asker), call.at],
+  );
   const result = rows[0]?.result;
+  if (result === null) throw askerKilled();
   if (result === undefined) throw new TypeError("ephor.apply_trust answered nothing");
   return result;
 }

@@ -6,6 +6,7 @@ import type { EventDraft } from "../audit/event.ts";
 import type { Recorder } from "../audit/recorder.ts";
 import type { Heartbeat } from "../authz/heartbeat.ts";
 import type { Outstanding } from "../authz/outstanding.ts";
+import { askerKilled, askerParam, type Asker } from "../core/kill/asker.ts";
 import { ALL_KEY, killKey, type KillKind } from "../core/kill/keys.ts";
 import { CANARY, isCanary } from "../core/trust/canary.ts";
 import type { Db, DedicatedConnection } from "../db/database.ts";
@@ -93,8 +94,14 @@ export interface Revocation {
   signal(command: SignalCommand): Promise<SignalDone & { readonly replicas: readonly ReplicaHeard[] }>;
   /** @returns undefined for a token that was killed before */
   killToken(token: TokenKill): Promise<KillDone | undefined>;
-  /** Lifts kills. Nothing issued before them comes back. */
-  restore(command: KillCommand): Promise<{ lifted: readonly string[]; atMs: number; eventId: string }>;
+  /**
+   * Lifts kills. Nothing issued before them comes back.
+   *
+   * @throws {InvalidTokenError} `killed`: nobody lifts what killed him by what he asked for before
+   */
+  restore(
+    command: KillCommand & { readonly asker?: Asker | undefined },
+  ): Promise<{ lifted: readonly string[]; atMs: number; eventId: string }>;
   read(id: string): Promise<StoredKill | undefined>;
   /** Newest first, without the canary's. @param page.before the id that the page starts below */
   list(page: { before: string | undefined; limit: number }): Promise<readonly StoredKill[]>;
@@ -245,7 +252,7 @@ async function strike(
 async function lift(
   deps: RevocationDeps,
   connection: DedicatedConnection,
-  command: KillCommand,
+  command: KillCommand & { readonly asker?: Asker | undefined },
 ): Promise<{ lifted: readonly string[]; atMs: number; eventId: string }> {
   const atMs = Math.floor(deps.clock.nowMs());
   const keys = command.targets.map(keyOf);
@@ -258,11 +265,12 @@ async function lift(
     },
     "granted",
   );
-  const [row] = await connection.call<{ r: { lifted: string[] } }>(
+  const [row] = await connection.call<{ r: { lifted: string[] } | null }>(
     "restore",
-    "select ephor.restore($1, $2, $3::jsonb) as r",
-    [atMs, keys, JSON.stringify(event)],
+    "select case when ephor.asker_lives($4::jsonb, $1) then ephor.restore($1, $2, $3::jsonb) end as r",
+    [atMs, keys, JSON.stringify(event), askerParam(command.asker)],
   );
+  if (row?.r === null) throw askerKilled();
   return { lifted: row?.r.lifted ?? [], atMs, eventId: event.id };
 }
 

@@ -9,6 +9,7 @@ import { receiptOf, withLeases, type KeptReceipt, type ReceiptLine } from "../re
 import { keyOf, type KillTarget, type StoredKill } from "../revocation/revocation.ts";
 import { killTargets } from "../revocation/targets.ts";
 import type { StsDeps } from "../sts/deps.ts";
+import { askerOf, unlessKilled } from "./asker.ts";
 import { actorOf, instantOf } from "./wire.ts";
 
 /** A receipt is waited for this long, in milliseconds; what was not found by then is in the stored one. */
@@ -73,12 +74,13 @@ export function killRooms(deps: KillRoomDeps): Rooms["kills"] {
       return { items, ...(last && { next: last.id }) };
     },
     async restore(order, call) {
-      const { lifted, atMs, eventId } = await revocation.restore({
-        targets: order.targets.flatMap(restorable),
-        reason: order.reason,
-        by: actorOf(call.caller),
-        requestId: call.request.requestId,
-      });
+      const { caller, request } = call;
+      const targets = order.targets.flatMap(restorable);
+      const command = { targets, reason: order.reason, by: actorOf(caller), requestId: request.requestId };
+      const facts = { targets: targets.map(keyOf), why: order.reason };
+      const { lifted, atMs, eventId } = await unlessKilled(sts.recorder, call, { type: "restore", facts }, () =>
+        revocation.restore({ ...command, asker: askerOf(caller) }),
+      );
       return { restored: lifted.map(liftedOf), at: instantOf(atMs), event_id: eventId };
     },
     sign: (receipt) => keys.attestor.sign(JWT_TYP.receipt, { iss: issuer, iat: clock.now(), receipt }),

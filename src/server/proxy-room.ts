@@ -57,7 +57,7 @@ export function proxiedRooms(
     proxy: proxyRoom(ground, { ...at, toolPins, approvals }),
     approvals: approvalsRoom(approvals, { issuer: at.sts.issuer, trust, toldOf: channels.toldOf }),
     hooks: channels.hooks,
-    tools: toolRoom(toolPins, trust),
+    tools: toolRoom(toolPins, trust, recorder),
   };
 }
 

@@ -12,6 +12,7 @@ import type { Actor } from "../registry/guard.ts";
 import { isKilledByRemoval, type Change, type Plan } from "../registry/plan.ts";
 import { API_SOURCE, type Registry } from "../registry/registry.ts";
 import type { FileProblem } from "../registry/trust-file.ts";
+import { unlessKilled } from "./asker.ts";
 import { actorOf } from "./wire.ts";
 
 type StoredObject = NonNullable<Awaited<ReturnType<Registry["get"]>>>;
@@ -110,7 +111,7 @@ function actorIn({ caller, request: { requestId } }: Call): Actor {
       // The route lets in whoever has the role, and so an operator.
       return { type: "person", operator: caller.operator ?? "", requestId };
     case "agent":
-      return { type: "agent", name: caller.agent, requestId };
+      return { type: "agent", name: caller.agent, requestId, ...(caller.token && { asker: caller.token.kill }) };
   }
 }
 
@@ -140,13 +141,11 @@ const CODES: Readonly<Record<Exclude<TrustRefusal, "trust_forbidden">, ProblemCo
 };
 
 /** The registry's refusals as the API tells them. What an agent may not change is a refusal of the agent, and recorded. */
-async function told<T>(
-  recorder: Recorder,
-  { caller, request: { requestId } }: Call,
-  work: () => Promise<T>,
-): Promise<T> {
+async function told<T>(recorder: Recorder, call: Call, work: () => Promise<T>): Promise<T> {
+  const { caller, request } = call;
+  const { requestId, method, route } = request;
   try {
-    return await work();
+    return await unlessKilled(recorder, call, { type: "trust.apply", facts: { route: `${method} ${route}` } }, work);
   } catch (error) {
     if (!(error instanceof TrustRefusedError)) throw error;
     if (error.code === "trust_forbidden") {

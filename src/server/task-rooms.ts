@@ -30,11 +30,11 @@ export function taskRooms(
   // What a caller proved stays beside the plain facts that the edge hands on.
   const identities = new WeakMap<AgentCaller, AgentIdentity>();
   const callerOf = (identity: AgentIdentity): AgentCaller => {
-    const claims = identity.token?.claims;
+    const { token } = identity;
     const caller: AgentCaller = {
       kind: "agent",
       agent: identity.agent.name,
-      ...(claims && { token: { jti: claims.jti, txn: claims.txn, sub: claims.sub, scopes: claims.scope.split(" ") } }),
+      ...(token && { token: callerToken(token) }),
     };
     identities.set(caller, identity);
     return caller;
@@ -88,6 +88,11 @@ export function taskRooms(
       },
     },
   };
+}
+
+function callerToken({ claims, state }: NonNullable<AgentIdentity["token"]>): NonNullable<AgentCaller["token"]> {
+  const { jti, txn, sub, scope } = claims;
+  return { jti, txn, sub, scopes: scope.split(" "), kill: { keys: state.killKeys, epochs: state.killEpochs } };
 }
 
 /** What came with a request, and where it went. */

@@ -1,3 +1,4 @@
+import type { Recorder } from "../audit/recorder.ts";
 import { ProblemError } from "../api/problem.ts";
 import type { ToolsAccepted, ToolView } from "../api/tools.ts";
 import type { TrustIndex } from "../core/trust/compiled.ts";
@@ -5,10 +6,11 @@ import type { Call, Rooms } from "../http/rooms.ts";
 import { annotationsOf, isAcceptable } from "../proxy/mcp/tool-definition.ts";
 import { toolServerOf, type ToolPin, type ToolPins, type ToolServer } from "../proxy/mcp/tool-pins.ts";
 import { differences } from "../registry/difference.ts";
+import { askerOf, unlessKilled } from "./asker.ts";
 import { actorOf, instantOf } from "./wire.ts";
 
 /** Pinned tools, as the routes call them. */
-export function toolRoom(pins: ToolPins, trust: () => TrustIndex): Rooms["tools"] {
+export function toolRoom(pins: ToolPins, trust: () => TrustIndex, recorder: Recorder): Rooms["tools"] {
   const serverOf = (name: string): ToolServer | undefined => {
     const resource = trust().resourceByName(name);
     return resource?.kind === "mcp" ? toolServerOf(resource) : undefined;
@@ -28,32 +30,34 @@ export function toolRoom(pins: ToolPins, trust: () => TrustIndex): Rooms["tools"
     async accept(name, { tool, hash }, call) {
       const server = serverOf(name);
       if (server === undefined) return undefined;
+      const at = { pins, server, call, recorder };
       if (tool !== undefined) {
         const pin = await pins.read(server, tool);
-        return pin && { accepted: await acceptOne({ pins, server, call }, pin, hash) };
+        return pin && { accepted: await acceptOne(at, pin, hash) };
       }
       const accepted: ToolsAccepted["accepted"] = [];
       for (const pin of (await pins.list(server))?.tools ?? [])
         if (pin.seen_definition !== null && isAcceptable(pin.seen_definition))
-          accepted.push(...(await acceptOne({ pins, server, call }, pin, undefined)));
+          accepted.push(...(await acceptOne(at, pin, undefined)));
       return { accepted };
     },
   };
 }
 
 async function acceptOne(
-  at: { pins: ToolPins; server: ToolServer; call: Call },
+  at: { pins: ToolPins; server: ToolServer; call: Call; recorder: Recorder },
   pin: ToolPin,
   hash: string | undefined,
 ): Promise<ToolsAccepted["accepted"]> {
-  const { pins, server, call } = at;
+  const { pins, server, call, recorder } = at;
   const { tool, seen_hash: seen, seen_definition: text } = pin;
   if (hash !== undefined && hash !== (seen ?? pin.hash)) throw changedAgain();
   // It is accepted as it is.
   if (seen === null || text === null) return [];
   if (!isAcceptable(text)) throw new ProblemError("unprocessable", { detail: `the definition ${problemOf(text)}` });
-  const by = { actor: actorOf(call.caller), requestId: call.request.requestId };
-  if (!(await pins.accept(server, pin, by))) throw changedAgain();
+  const by = { actor: actorOf(call.caller), requestId: call.request.requestId, asker: askerOf(call.caller) };
+  const draft = { type: "tools.accept", facts: { resource: server.resource, tool } } as const;
+  if (!(await unlessKilled(recorder, call, draft, () => pins.accept(server, pin, by)))) throw changedAgain();
   return [{ tool, hash: seen }];
 }
 

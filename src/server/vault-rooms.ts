@@ -12,6 +12,7 @@ import { tokenHolder } from "../sts/agent-identity.ts";
 import type { LiveTokens } from "../sts/live-tokens.ts";
 import { SecretBytes } from "../vault/secret-bytes.ts";
 import type { SecretFacts } from "../vault/secrets.ts";
+import { askerOf, unlessKilled } from "./asker.ts";
 import { actorOf, instantOf } from "./wire.ts";
 
 /** Sealed secrets, as the routes call them. */
@@ -33,11 +34,10 @@ export function secretRooms(broker: BrokerDeps): Rooms["secrets"] {
       const bytes = SecretBytes.fromText(value);
       try {
         const by = actorOf(caller);
-        const event = recorder.draft(
-          { type: "secret.set", agent: by, requestId: request.requestId, facts: { secret: name, owner } },
-          "granted",
-        );
-        return viewOf(await secrets.put({ name, owner, value: bytes, by, event }));
+        const draft = { type: "secret.set", facts: { secret: name, owner } } as const;
+        const event = recorder.draft({ ...draft, agent: by, requestId: request.requestId }, "granted");
+        const order = { name, owner, value: bytes, by, event, asker: askerOf(caller) };
+        return viewOf(await unlessKilled(recorder, call, draft, () => secrets.put(order)));
       } finally {
         bytes.wipe();
       }
@@ -53,13 +53,9 @@ export function secretRooms(broker: BrokerDeps): Rooms["secrets"] {
     async remove(name, call) {
       const { caller, request } = call;
       await checkMayChange(broker, name, call, "secret.remove");
-      return await secrets.remove(
-        name,
-        recorder.draft(
-          { type: "secret.remove", agent: actorOf(caller), requestId: request.requestId, facts: { secret: name } },
-          "granted",
-        ),
-      );
+      const draft = { type: "secret.remove", facts: { secret: name } } as const;
+      const event = recorder.draft({ ...draft, agent: actorOf(caller), requestId: request.requestId }, "granted");
+      return await unlessKilled(recorder, call, draft, () => secrets.remove(name, event, askerOf(caller)));
     },
   };
 }

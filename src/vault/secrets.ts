@@ -1,4 +1,5 @@
 import { createHmac } from "node:crypto";
+import { askerKilled, askerParam, type Asker } from "../core/kill/asker.ts";
 import type { Permit, SealedSecret } from "../core/permit.ts";
 import { TemporarilyUnavailableError } from "../core/oauth/errors.ts";
 import type { Db } from "../db/database.ts";
@@ -41,6 +42,7 @@ export interface Secrets {
    * A new version. The caller still owns, and wipes, `value`.
    *
    * @param order.event the ledger's row, written in the same step
+   * @throws {InvalidTokenError} `killed`: whoever asks for it was
    */
   put(order: {
     name: string;
@@ -48,11 +50,12 @@ export interface Secrets {
     value: SecretBytes;
     by: string;
     event: object;
+    asker?: Asker | undefined;
   }): Promise<SecretFacts>;
   describe(name: string): Promise<SecretFacts | undefined>;
   list(page: { after: string; limit: number }): Promise<readonly SecretFacts[]>;
-  /** @returns false when there was none */
-  remove(name: string, event: object): Promise<boolean>;
+  /** @returns false when there was none. @throws {InvalidTokenError} `killed`, likewise */
+  remove(name: string, event: object, asker?: Asker): Promise<boolean>;
   /**
    * The value of the version that counts, now or when the gate brought it.
    *
@@ -61,6 +64,11 @@ export interface Secrets {
    * @throws {TemporarilyUnavailableError} `permit_lapsed`
    */
   open(permit: Permit, name: string, brought?: SealedSecret): Promise<{ value: SecretBytes; version: number }>;
+}
+
+/** Null: whoever asked was killed. */
+interface Outcome {
+  r: { outcome: string } | null;
 }
 
 interface SecretRow {
@@ -95,15 +103,15 @@ export function createSecrets(deps: {
   const sealed = createLane((names: readonly string[]) => readSealedValues(db, names));
   return {
     describe,
-    async put({ name, owner, value, by, event }) {
+    async put({ name, owner, value, by, event, asker }) {
       for (let attempt = 0; attempt < PUT_ATTEMPTS; attempt++) {
         const [current] = await db.query<{ version: number }>(
           "select max(version) as version from ephor.secret_versions where name = $1",
           [name],
         );
         const version = (current?.version ?? 0) + 1;
-        const [row] = await db.query<{ r: { outcome: string } }>(
-          "select ephor.put_secret($1, $2::jsonb, $3::jsonb) as r",
+        const [row] = await db.query<Outcome>(
+          "select case when ephor.asker_lives($4::jsonb, $1) then ephor.put_secret($1, $2::jsonb, $3::jsonb) end as r",
           [
             Math.floor(clock.nowMs()),
             JSON.stringify({
@@ -115,8 +123,10 @@ export function createSecrets(deps: {
               by,
             }),
             JSON.stringify(event),
+            askerParam(asker),
           ],
         );
+        if (row?.r === null) throw askerKilled();
         if (row?.r.outcome === "put") return (await describe(name)) as SecretFacts;
       }
       throw new TemporarilyUnavailableError({ reason: "overloaded" });
@@ -125,12 +135,12 @@ export function createSecrets(deps: {
       const rows = await db.query<SecretRow>(`${FACTS} where s.name > $1 order by s.name limit $2`, [after, limit]);
       return rows.map(factsOf);
     },
-    async remove(name, event) {
-      const [row] = await db.query<{ r: { outcome: string } }>("select ephor.remove_secret($1, $2, $3::jsonb) as r", [
-        Math.floor(clock.nowMs()),
-        name,
-        JSON.stringify(event),
-      ]);
+    async remove(name, event, asker) {
+      const [row] = await db.query<Outcome>(
+        "select case when ephor.asker_lives($4::jsonb, $1) then ephor.remove_secret($1, $2, $3::jsonb) end as r",
+        [Math.floor(clock.nowMs()), name, JSON.stringify(event), askerParam(asker)],
+      );
+      if (row?.r === null) throw askerKilled();
       return row?.r.outcome === "removed";
     },
     async open(permit, name, brought) {

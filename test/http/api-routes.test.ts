@@ -119,7 +119,7 @@ describe("who may call a route", () => {
     const weak = {
       kind: "agent",
       agent: "bot",
-      token: { jti: TXN, txn: TXN, sub: "agent|bot", scopes: ["ephor:read"] },
+      token: { jti: TXN, txn: TXN, sub: "agent|bot", scopes: ["ephor:read"], kill: { keys: [], epochs: [] } },
     } as const;
     const edge = await startEdge(t, {
       rooms: () => ({ accessTokens: { authenticate: () => Promise.resolve(weak), follow: () => () => {} } }),

@@ -140,7 +140,13 @@ export function stubRooms(seen: Seen, overrides: Partial<Rooms> = {}): Rooms {
         seen.calls.push({ name: "accessTokens.authenticate", args: [credentials, action] });
         if (credentials.authorization !== AGENT)
           return Promise.reject(new InvalidTokenError({ reason: "token_signature" }));
-        const token = { jti: TXN, txn: TXN, sub: "agent|bot", scopes: [`ephor:${action}`] };
+        const token = {
+          jti: TXN,
+          txn: TXN,
+          sub: "agent|bot",
+          scopes: [`ephor:${action}`],
+          kill: { keys: [], epochs: [] },
+        };
         return Promise.resolve({ kind: "agent", agent: "bot", token });
       },
       follow: () => () => {},

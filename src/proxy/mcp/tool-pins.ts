@@ -1,6 +1,7 @@
 import type { EventDraft } from "../../audit/event.ts";
 import type { Recorder } from "../../audit/recorder.ts";
 import { canonicalJson } from "../../core/canonical-json.ts";
+import { askerKilled, askerParam, type Asker } from "../../core/kill/asker.ts";
 import type { Db } from "../../db/database.ts";
 import { createLane } from "../../db/lane.ts";
 import type { DatabaseClock } from "../../system/clock.ts";
@@ -72,11 +73,14 @@ export interface ToolPins {
   found(server: ToolServer, tool: ToolDefinition, by: Finder & { readonly pinned: string | undefined }): Promise<void>;
   list(server: ToolServer): Promise<{ pinnedAtMs: number; tools: ToolPin[] } | undefined>;
   read(server: ToolServer, tool: string): Promise<ToolPin | undefined>;
-  /** @returns false where what was last seen is not that any more */
+  /**
+   * @returns false where what was last seen is not that any more
+   * @throws {InvalidTokenError} `killed`: whoever asks for it was
+   */
   accept(
     server: ToolServer,
     pin: ToolPin,
-    by: { readonly actor: string; readonly requestId: string },
+    by: { readonly actor: string; readonly requestId: string; readonly asker?: Asker | undefined },
   ): Promise<boolean>;
 }
 
@@ -137,13 +141,13 @@ const FOUND = `with found as (
   )
   select ephor.record_control($6, $7::jsonb) from found`;
 
-const ACCEPT = `with accepted as (
+const ACCEPT = `with asker as materialized (select ephor.asker_lives($9::jsonb, $6) as lives), accepted as (
     update ephor.tool_pins set status = 'pinned', hash = seen_hash, definition = seen_definition, annotations = $5::jsonb,
       seen_hash = null, seen_definition = null, accepted_at_ms = $6, accepted_by = $7
-    where resource = $1 and entry = $2 and tool = $3 and status <> 'pinned' and seen_hash = $4
+    where resource = $1 and entry = $2 and tool = $3 and status <> 'pinned' and seen_hash = $4 and (select lives from asker)
     returning 1
-  )
-  select ephor.record_control($6, $8::jsonb) from accepted`;
+  ), recorded as materialized (select ephor.record_control($6, $8::jsonb) from accepted)
+  select lives, exists (select 1 from recorded) as accepted from asker`;
 
 const PIN = `tool, status, hash, definition, seen_hash, seen_definition, changed_at_ms, accepted_at_ms, accepted_by`;
 
@@ -248,11 +252,12 @@ function operatorsPins(deps: {
       );
       return pin;
     },
-    async accept({ resource, entry }, { tool, hash, seen_hash: seen, seen_definition: text }, { actor, requestId }) {
+    async accept({ resource, entry }, { tool, hash, seen_hash: seen, seen_definition: text }, by) {
+      const { actor, requestId, asker } = by;
       if (seen === null || text === null || !isAcceptable(text)) return false;
       const facts = { tool, before: hash ?? undefined, accepted: seen };
       const event = recorder.draft({ type: "tools.accept", agent: actor, requestId, resource, facts }, "granted");
-      const accepted = await db.query(ACCEPT, [
+      const [row] = await db.query<{ lives: boolean; accepted: boolean }>(ACCEPT, [
         resource,
         entry,
         tool,
@@ -261,8 +266,10 @@ function operatorsPins(deps: {
         Math.floor(clock.nowMs()),
         actor,
         JSON.stringify(event),
+        askerParam(asker),
       ]);
-      return accepted.length > 0;
+      if (row?.lives === false) throw askerKilled();
+      return row?.accepted === true;
     },
   };
 }
