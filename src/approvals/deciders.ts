@@ -13,7 +13,14 @@ export type Decider =
   /** Whoever holds the operator key. */
   | { readonly kind: "operator"; readonly id: string }
   /** By a token with `ephor:approve`; `sub` and `txn` are the token's. */
-  | { readonly kind: "agent"; readonly agent: string; readonly sub: string; readonly txn: string }
+  | {
+      readonly kind: "agent";
+      readonly agent: string;
+      readonly sub: string;
+      readonly txn: string;
+      /** What kills its place in that chain. */
+      readonly killKeys: readonly string[];
+    }
   | {
       readonly kind: "person";
       /** Which operator this is now; undefined for a human who is none. */
@@ -189,10 +196,13 @@ export function isApproved(
   );
 }
 
-/** What kills a decision that was made: its agent, its operator when he is changed or removed, the human, his issuer. */
+/**
+ * What kills a decision that was made: whatever kills the agent's place in its chain; an operator when he is changed or removed,
+ * the human, his issuer.
+ */
 export function killKeysOf(decider: Decider, trust: TrustIndex): string[] {
   if (decider.kind === "operator") return [];
-  if (decider.kind === "agent") return [killKey("agent", decider.agent)];
+  if (decider.kind === "agent") return [...decider.killKeys];
   const operator = decider.operator === undefined ? undefined : trust.operator(decider.operator);
   const subs = new Set([
     ...(decider.sub === undefined ? [] : [decider.sub]),

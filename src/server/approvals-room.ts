@@ -3,6 +3,7 @@ import type { Approvals } from "../approvals/approvals.ts";
 import type { Channels } from "../channels/channels.ts";
 import type { Decider } from "../approvals/deciders.ts";
 import { approvalUri, type Asking, type StoredApproval } from "../approvals/approval.ts";
+import { deathKeys } from "../core/kill/keys.ts";
 import type { TrustIndex } from "../core/trust/compiled.ts";
 import type { Caller, Rooms } from "../http/rooms.ts";
 import { toolServerOf, type ToolPins } from "../proxy/mcp/tool-pins.ts";
@@ -47,7 +48,11 @@ function deciderOf(caller: Caller): Decider {
     return { kind: "person", operator, sub, authTime, via: "console" };
   }
   // The route lets an agent in by a token of ours only.
-  return { kind: "agent", agent: caller.agent, sub: caller.token?.sub ?? "", txn: caller.token?.txn ?? "" };
+  const { agent, token } = caller;
+  // Its token may be given back when it has decided: the decision hangs on its place.
+  const own = token && deathKeys.jti(token.jti);
+  const killKeys = token?.kill.keys.filter((key) => key !== own) ?? [];
+  return { kind: "agent", agent, sub: token?.sub ?? "", txn: token?.txn ?? "", killKeys };
 }
 
 /** Whose approvals somebody sees: all, who may deny all; else those that ask this agent, or this human about his own. */
