@@ -13,13 +13,15 @@ export interface HitRow {
   readonly aud: string;
   readonly key: string;
   readonly jtis: readonly string[];
+  /** `iat` of the youngest: of another replica's clock, which may be ahead of whoever's reads this. */
+  readonly last_iat: number;
 }
 
 /**
  * What a resource is told of a change: nothing where none of its tokens is hit. Agents, subjects and chains by their names,
  * its whole audience by `aud`; owners, issuers, leases and tokens with descendants as the tokens that they hit.
  *
- * @param until epoch seconds of the database when it was read; nothing issued later is meant
+ * @param until epoch seconds of the database when it was read; nothing issued later is meant, but what says that it was
  */
 export function feedEntries(
   hits: readonly HitRow[],
@@ -28,18 +30,19 @@ export function feedEntries(
 ): readonly Dead[] {
   const own = hits.filter((hit) => hit.aud === audience.identifier);
   if (own.some(({ key }) => key === ALL_KEY || key === killKey("resource", audience.name)))
-    return [{ aud: audience.identifier, iat_lte: until }];
+    return [{ aud: audience.identifier, iat_lte: Math.max(until, ...own.map((hit) => hit.last_iat)) }];
   const entries: Dead[] = [];
   const tokens = new Set<string>();
-  for (const { key, jtis } of own) {
+  for (const { key, jtis, last_iat: last } of own) {
+    const bound = Math.max(until, last);
     const at = key.indexOf(":");
     const value = key.slice(at + 1);
     switch (key.slice(0, at)) {
       case "agent":
-        entries.push({ agent: value, iat_lte: until });
+        entries.push({ agent: value, iat_lte: bound });
         break;
       case "subject":
-        entries.push({ sub: value, iat_lte: until });
+        entries.push({ sub: value, iat_lte: bound });
         break;
       case "txn":
         entries.push({ txn: value });

@@ -147,7 +147,7 @@ async function hitsAfter(db: Db, at: { position: number; now: number }): Promise
   const rows = await db.query<{ key: string }>("select key from ephor.dead_keys where position > $1", [at.position]);
   if (rows.length === 0) return [];
   return await db.query<HitRow>(
-    `select h.aud, k.key, array_agg(h.jti order by h.jti) as jtis
+    `select h.aud, k.key, array_agg(h.jti order by h.jti) as jtis, max(h.iat) as last_iat
      from ephor.hops h cross join unnest(h.kill_keys) as k(key)
      where h.exp > $2 and h.kill_keys && $1 and k.key = any($1)
      group by h.aud, k.key order by h.aud, k.key`,

@@ -81,17 +81,20 @@ async function stepsAfter(
   );
 }
 
-/** Tokens that lived when it happened, by the key that hit them: all of a resource's; else those whose key says nothing to others. */
+/**
+ * Tokens that lived when it happened, by the key that hit them: all of a resource's; else those whose key says nothing to others.
+ * That they were there is told by position: `iat` is of the clock of whichever replica issued them.
+ */
 async function hitsOf(db: Pick<Db, "query">, step: Step, aud: string | undefined): Promise<readonly HitRow[]> {
   const keys = aud === undefined ? step.keys.filter(needsHits) : step.keys;
   if (keys.length === 0) return [];
   const seconds = Math.floor(step.at_ms / 1_000);
   return await db.query<HitRow>(
-    `select h.aud, k.key, array_agg(h.jti order by h.jti) as jtis
-     from ephor.hops h cross join unnest(h.kill_keys) as k(key)
-     where h.exp > $2 and h.iat <= $2 and ($3::text is null or h.aud = $3) and h.kill_keys && $1 and k.key = any($1)
+    `select h.aud, k.key, array_agg(h.jti order by h.jti) as jtis, max(h.iat) as last_iat
+     from ephor.hops h cross join unnest(h.kill_keys, h.kill_epochs) as k(key, epoch)
+     where h.exp > $2 and k.epoch < $4 and ($3::text is null or h.aud = $3) and h.kill_keys && $1 and k.key = any($1)
      group by h.aud, k.key order by h.aud, k.key`,
-    [keys, seconds, aud ?? null],
+    [keys, seconds, aud ?? null, step.position],
   );
 }
 

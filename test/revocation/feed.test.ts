@@ -132,6 +132,28 @@ async function openStream(lastEventId?: number): Promise<Stream> {
   };
 }
 
+test("INV-25 a killed token that a replica issued whose clock is a moment ahead is covered too, whatever the kill names", async () => {
+  const ahead = async (): Promise<{ iat: number; jti: string; txn: string }> => {
+    const { jti, txn } = await issue();
+    const iat = w.now() + 2;
+    await w.admin("update ephor.hops set iat = $1 where jti = $2", [iat, jti]);
+    return { iat, jti, txn };
+  };
+  for (const order of [
+    { agent: "release-bot" },
+    { subject: "agent|release-bot" },
+    { resource: "billing" },
+    { all: true },
+  ]) {
+    const { seq } = await frame();
+    const { iat } = await ahead();
+    await kill(order);
+    const [entry] = (await frame(seq)).dead;
+    assert.equal(entry?.["iat_lte"], iat, JSON.stringify(entry));
+    assert.equal((await w.operator("POST", "/v1/restore", { ...order, reason: "test" })).status, 200);
+  }
+});
+
 test("as server-sent events: a kill arrives, a reader that comes back gets what it missed", async () => {
   const stream = await openStream();
   const first = await stream.next();
@@ -157,8 +179,8 @@ test("as server-sent events: a kill arrives, a reader that comes back gets what 
 
 test("owners, issuers and tokens with descendants are told as the tokens that they hit; everything as the audience", () => {
   const audience = { name: "billing", identifier: BILLING };
-  const hit = (key: string, ...jtis: string[]) => ({ aud: BILLING, key, jtis });
-  const others = { aud: "other", key: "agent:x", jtis: ["C"] };
+  const hit = (key: string, ...jtis: string[]) => ({ aud: BILLING, key, jtis, last_iat: 8 });
+  const others = { aud: "other", key: "agent:x", jtis: ["C"], last_iat: 8 };
   assert.deepEqual(feedEntries([hit("owner:dana", "A", "B"), hit("jti:A", "B"), others], audience, 9), [
     { jti: "A" },
     { jti: "B" },

@@ -103,6 +103,19 @@ test("a resource's stream carries what hits its audience, an operator's carries 
   await over({ agent: ["watch-bot", "release-bot"] });
 });
 
+test("INV-25 a kill of a token that a replica issued whose clock is a moment ahead is told to its resource", async () => {
+  const { jti } = await issued();
+  await w.admin("update ephor.hops set iat = $1 where jti = $2", [w.now() + 2, jti]);
+  await w.admin("update ephor.hops set exp = $1 where jti <> $2", [w.now(), jti]);
+  await kill(w, { agent: "release-bot" });
+  assert.deepEqual(
+    (await taken(ours)).map(({ sub_id }) => sub_id),
+    [{ format: "iss_sub", iss: w.server.issuer, sub: "agent|release-bot" }],
+  );
+  await over({ agent: "release-bot" });
+  await taken(operators, allAudience);
+});
+
 test("a kill that hits only tokens of another resource is told to that one alone", async () => {
   const headers = asLedger(w);
   const ledger = (await makeStream(w, headers))["stream_id"];
