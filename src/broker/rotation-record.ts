@@ -1,5 +1,6 @@
 import { ProblemError } from "../api/problem.ts";
 import type { EventDraft } from "../audit/event.ts";
+import type { Asker } from "../core/kill/asker.ts";
 import { InvalidTokenError, OAuthError, TemporarilyUnavailableError } from "../core/oauth/errors.ts";
 import type { Permit } from "../core/permit.ts";
 import { SecretMissingError } from "../vault/secrets.ts";
@@ -12,7 +13,7 @@ export interface RotationAsker {
   readonly by: string;
   readonly requestId?: string | undefined;
   /** What kills whoever asks: they may have been killed while they waited for their turn. */
-  readonly killKeys?: readonly string[];
+  readonly kill?: Asker | undefined;
   /** Only if the value is older than this, in seconds, when its turn has come: nobody asked, its time did. */
   readonly dueSeconds?: number;
 }
@@ -27,7 +28,7 @@ export interface RotationTask extends RotationAsker {
 
 /** Nothing opens without a permit: a rotation is decided and recorded like everything else. */
 export async function permitsFor(deps: BrokerDeps, task: RotationTask): Promise<ReadonlyMap<string, Permit>> {
-  const { use, by, why, killKeys = [] } = task;
+  const { use, by, why, kill = { keys: [], epochs: [] } } = task;
   const names = use.rotation.secrets(use.settings, use.secret);
   const result = await deps.authorizer.authorize(() => {
     const trustVersion = deps.trust().version;
@@ -38,7 +39,7 @@ export async function permitsFor(deps: BrokerDeps, task: RotationTask): Promise<
         target: use.secret,
         actor: by,
         trustVersion,
-        kill: { keys: killKeys, epochs: killKeys.map(() => null) },
+        kill,
         opens: names,
         event: rotationEvent(task, { secrets: names, why, trust_version: trustVersion }),
       },

@@ -4,9 +4,8 @@ import type { BrokerDeps } from "../broker/deps.ts";
 import { leaseAbandoned } from "../broker/leases.ts";
 import { vendThroughRotation } from "../broker/vend-through-rotation.ts";
 import { rotateSecret } from "../broker/rotation.ts";
-import { deathKeys, killKey } from "../core/kill/keys.ts";
 import type { Channel } from "../core/trust/model.ts";
-import type { Call, Caller, Rooms } from "../http/rooms.ts";
+import type { Call, Rooms } from "../http/rooms.ts";
 import type { StsDeps } from "../sts/deps.ts";
 import { tokenHolder } from "../sts/agent-identity.ts";
 import type { LiveTokens } from "../sts/live-tokens.ts";
@@ -46,7 +45,7 @@ export function secretRooms(broker: BrokerDeps): Rooms["secrets"] {
       const { caller, request } = call;
       await checkMayChange(broker, name, call, "secret.rotate");
       const by = actorOf(caller);
-      const asker = { by, requestId: request.requestId, killKeys: killKeysOf(broker, caller) };
+      const asker = { by, requestId: request.requestId, kill: askerOf(caller) };
       const { facts, resource } = await rotateSecret(broker, name, asker);
       return { secret: viewOf(facts), resource };
     },
@@ -86,16 +85,6 @@ async function checkMayChange(
 
 function isAddress(channel: Channel, secret: string): boolean {
   return channel.kind === "teams" && typeof channel.webhook === "object" && channel.webhook.secret === secret;
-}
-
-/** What kills an agent that asks; no kill covers who runs Ephor (CONTRACT §6). */
-function killKeysOf(broker: BrokerDeps, caller: Caller): readonly string[] {
-  if (caller.kind !== "agent") return [];
-  const agent = broker.trust().agent(caller.agent);
-  return [
-    ...(agent ? deathKeys.ofAgent(agent, undefined) : []),
-    ...(caller.token ? [killKey("txn", caller.token.txn), killKey("jti", caller.token.jti)] : []),
-  ];
 }
 
 function viewOf(facts: SecretFacts): SecretView {

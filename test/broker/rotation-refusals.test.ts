@@ -45,9 +45,23 @@ test("INV-08 an agent rotates with the scope secrets of ephor, and not without i
   assert.equal(body["updated_by"], "release-bot");
 });
 
-test("an agent that is killed while it waits for its turn rotates nothing", async () => {
+const KILLS: readonly [what: string, named: object, isRestored: boolean][] = [
+  ["as a subject", { subject: "agent|release-bot" }, true],
+  ["by the issuer that vouched for it", { issuer: "cluster" }, true],
+  ["by its name, and restored", { agent: "release-bot" }, true],
+  ["by its name", { agent: "release-bot" }, false],
+];
+for (const [what, named, isRestored] of KILLS) {
+  test(`CONTRACT §2 rule 7 an agent that is killed while it waits for its turn rotates nothing: ${what}`, () =>
+    killedWhileWaiting(named, isRestored));
+}
+
+async function killedWhileWaiting(named: object, isRestored: boolean): Promise<void> {
   const access = await w.self("release-bot", { resource: `${w.server.issuer}/v1`, scope: "ephor:secrets" });
   const before = await versionOf("calm");
+  const requests = async (): Promise<number> =>
+    (await w.events({ type: "admin.request", agent: "release-bot" })).length;
+  const known = await requests();
   const hash = createHash("sha256").update("ephor one at a time\0calm-admin").digest("hex");
   const turn = await holdLock(
     w.databaseUrl,
@@ -57,15 +71,17 @@ test("an agent that is killed while it waits for its turn rotates nothing", asyn
     headers: { authorization: `Bearer ${String(access.body["access_token"])}` },
   });
   // The intent to wait is in memory: that it was let in at the edge is on the ledger.
-  await until("the request", async () => (await w.events({ type: "admin.request", agent: "release-bot" })).length > 1);
-  const killed = await w.operator("POST", "/v1/kill", { agent: "release-bot", reason: "test" });
-  assert.equal(killed.status, 200, killed.text);
+  await until("the request", async () => (await requests()) > known);
+  for (const order of isRestored ? ["kill", "restore"] : ["kill"]) {
+    const killed = await w.operator("POST", `/v1/${order}`, { ...named, reason: "test" });
+    assert.equal(killed.status, 200, killed.text);
+  }
   await turn.release();
   const answer = await asking;
   assert.equal(answer.status, 401, answer.text);
   assert.equal(await versionOf("calm"), before);
   assert.deepEqual(await waiting("calm"), []);
-});
+}
 
 test("a password that could not be set again as it was is not touched", async () => {
   const value = JSON.stringify({ username: login("young"), password: "pässword" });
