@@ -213,7 +213,7 @@ function askOf(at: {
   const { request, position, target, allowed: granted, value, jkt, origin, trust, now } = at;
   const { acting } = request.proved;
   const { jti } = request;
-  const targetKeys = [...pathKeysOf(trust, position), ...deathKeysOf(target, granted.scopes)];
+  const targetKeys = [...agentKeysOf(trust, position.path), ...deathKeysOf(trust, target, granted.scopes)];
   const binding = bindingOf(origin, position, request.context.proof?.jkt);
   return {
     action: "token.issue",
@@ -253,17 +253,17 @@ function askOf(at: {
 }
 
 /** What kills a token because of where it is to be spent. A hand-over dies with its addressee too, also before its first use. */
-function deathKeysOf(target: Target, scopes: readonly string[]): readonly string[] {
+function deathKeysOf(trust: TrustIndex, target: Target, scopes: readonly string[]): readonly string[] {
   if (target.kind === "resource") return [deathKeys.resource(target.resource.name)];
-  if (target.kind === "agent") return [killKey("agent", target.name)];
+  if (target.kind === "agent") return agentKeysOf(trust, [target.name]);
   return scopes.map((scope) => deathKeys.resource(scope.slice(0, scope.indexOf(":"))));
 }
 
-/** Who answers for the agents above may have changed since their places were made: the owners of now count beside those of then. */
-function pathKeysOf(trust: TrustIndex, position: Position): readonly string[] {
-  return position.path.flatMap((name) => {
+/** Who answers for agents may have changed since their places were made: the owners of now count beside those of then. */
+function agentKeysOf(trust: TrustIndex, names: readonly string[]): readonly string[] {
+  return names.flatMap((name) => {
     const agent = trust.agent(name);
-    return agent === undefined ? [] : deathKeys.ofAgent(agent, undefined);
+    return agent === undefined ? [killKey("agent", name)] : deathKeys.ofAgent(agent, undefined);
   });
 }
 

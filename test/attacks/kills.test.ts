@@ -15,9 +15,19 @@ const victimAgents = VICTIMS.map(
 const victimGrants = VICTIMS.map((name) => `  - { agent: ${name}, resource: billing, actions: [read_invoice] }\n`).join(
   "",
 );
+/** The only one of hers. */
+const evesAgent =
+  '\n  eve-bot: { owner: eve@acme.example, trust: [{ issuer: cluster, claims: { sub: "system:serviceaccount:agents:eve-bot" } }] }';
+const evesGrants = `  - { agent: triage-bot, delegate_to: [eve-bot], on_behalf_of: { issuer: okta } }
+  - { agent: eve-bot, resource: billing, actions: [read_invoice], on_behalf_of: { issuer: okta } }
+`;
+const agents = victimAgents + evesAgent;
 const w = await chainWorld(
   { after },
-  { trust: (issuers) => usualTrust(issuers).replace("\nresources:", `${victimAgents}\nresources:`) + victimGrants },
+  {
+    trust: (issuers) =>
+      usualTrust(issuers).replace("\nresources:", `${agents}\nresources:`) + victimGrants + evesGrants,
+  },
 );
 let used = 0;
 const victim = (): string => VICTIMS[used++] as string;
@@ -173,6 +183,17 @@ test("A-KILL-04 the kill of a hand-over takes the branch below it and leaves the
   const unused = await w.handed(human);
   assert.equal((await w.kill({ jti: claimsOf(unused).jti })).status, 200);
   await refusedNow(w, badToken("killed"), () => w.redeem("summary-bot", unused, READ_INVOICE));
+});
+
+test("CONTRACT §6 a hand-over that was given before a kill of its addressee's owner stays dead when that is restored", async () => {
+  const human = w.human();
+  const form = { resource: w.agentAudience("eve-bot"), scope: "billing:read_invoice" };
+  const given = granted(await w.onBehalf("triage-bot", human, form));
+  const owner = "eve@acme.example";
+  assert.equal((await w.kill({ owner })).status, 200);
+  assert.equal((await w.operator("POST", "/v1/restore", { owner, reason: "test" })).status, 200);
+  await refusedNow(w, badToken("killed"), () => w.redeem("eve-bot", given, READ_INVOICE));
+  granted(await w.redeem("eve-bot", granted(await w.onBehalf("triage-bot", human, form)), READ_INVOICE));
 });
 
 test("A-KILL-08 a second kill is no error, an unknown id is one, and a kill that names both does nothing", async () => {
