@@ -22,6 +22,8 @@ export function readBody(req: IncomingMessage, maxBytes: number): Promise<Buffer
     );
   }
   if (Number(req.headers["content-length"] ?? 0) > maxBytes) return Promise.reject(tooLarge());
+  // One that has ended tells nobody any more.
+  if (req.destroyed) return Promise.reject(new ClientGoneError());
   return new Promise((resolve, reject) => {
     let first: Buffer | undefined;
     let rest: Buffer[] | undefined;
@@ -40,7 +42,8 @@ export function readBody(req: IncomingMessage, maxBytes: number): Promise<Buffer
     );
     req.on("error", () => reject(new ClientGoneError()));
     req.on("close", () => {
-      if (!req.complete) reject(new ClientGoneError());
+      // All of it may have come, and not all been read.
+      if (!req.readableEnded) reject(new ClientGoneError());
     });
   });
 }
@@ -53,6 +56,7 @@ export function readBody(req: IncomingMessage, maxBytes: number): Promise<Buffer
  */
 export function discardBody(req: IncomingMessage): Promise<boolean> {
   if (req.complete) return Promise.resolve(true);
+  if (req.destroyed) return Promise.resolve(false);
   const { "content-length": length, "transfer-encoding": coding } = req.headers;
   if (length === undefined && coding === undefined) return Promise.resolve(true);
   if (Number(length ?? 0) > LIMITS.lingerBytes) return Promise.resolve(false);
