@@ -78,7 +78,7 @@ function requestOf(
 ): PageRequest {
   const { req, res, target, requestId } = of;
   const { headers } = req;
-  const signal = lazySignal(res);
+  const signal = lazySignal(req, res);
   return {
     requestId,
     method: req.method ?? "",

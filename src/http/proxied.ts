@@ -19,7 +19,7 @@ import type { Metrics } from "../system/metrics.ts";
 import { ClientGoneError, discardBody, readBody } from "./body.ts";
 import { LIMITS } from "./limits.ts";
 import { problemAnswer } from "./problem.ts";
-import { readerOf } from "./reader.ts";
+import { isGone, readerOf, whenOver } from "./reader.ts";
 import { headerText, refuseRepeatedHeaders } from "./request.ts";
 import type { Addresses, NodeHandler, RequestTarget } from "./request.ts";
 import type { EdgeRefusal, Rooms } from "./rooms.ts";
@@ -86,13 +86,13 @@ async function serve(exchange: Exchange): Promise<void> {
   const startedMs = deps.clock.monotonicMs();
   const requestId = deps.nextRequestId();
   deps.metrics.httpInFlight.inc();
-  const whenOver: (() => void)[] = [];
-  const over = (): void => whenOver.splice(0).forEach((call) => call());
+  const after: (() => void)[] = [];
+  const over = (): void => after.splice(0).forEach((call) => call());
   let status: number;
   try {
-    whenOver.push(exchange.enter());
+    after.push(exchange.enter());
     refuseRepeatedHeaders(req);
-    const request = requestOf(exchange, { requestId, whenOver: (call) => whenOver.push(call) });
+    const request = requestOf(exchange, requestId, (call) => after.push(call));
     const answer = await deps.proxy[protocol](request);
     if (answer === undefined) throw new ProblemError("not_found");
     status = await write(exchange, answer, requestId);
@@ -109,7 +109,8 @@ async function serve(exchange: Exchange): Promise<void> {
 
 function requestOf(
   { deps, protocol, resource, rest, req, res, target }: Exchange,
-  { requestId, whenOver }: Pick<ProxiedRequest, "whenOver"> & { requestId: string },
+  requestId: string,
+  over: ProxiedRequest["whenOver"],
 ): ProxiedRequest {
   const method = req.method ?? "";
   return {
@@ -131,19 +132,19 @@ function requestOf(
     read: (maxBytes) => readBody(req, maxBytes),
     flow: (maxBytes) => flowOf(req, maxBytes),
     length: req.headers["content-length"] === undefined ? undefined : Number(req.headers["content-length"]),
-    whenOver,
-    whenGone: lazyGone(res),
+    whenOver: over,
+    whenGone: lazyGone(req, res),
   };
 }
 
 /** One listener, however many of a request's calls want to know. */
-function lazyGone(res: ServerResponse): ProxiedRequest["whenGone"] {
+function lazyGone(req: IncomingMessage, res: ServerResponse): ProxiedRequest["whenGone"] {
   let calls: (() => void)[] | undefined;
   return (call) => {
-    if (res.destroyed) return call();
+    if (isGone(req, res)) return call();
     if (calls !== undefined) return void calls.push(call);
     calls = [call];
-    res.once("close", () => res.writableFinished || calls?.splice(0).forEach((one) => one()));
+    whenOver(req, res, () => res.writableFinished || calls?.splice(0).forEach((one) => one()));
   };
 }
 
@@ -179,13 +180,13 @@ async function write({ deps, req, res }: Exchange, answer: ProxiedAnswer, reques
   const { status, headers, body } = answer;
   const lines = [...headers, ["X-Request-Id", requestId] as const].flat();
   if (body instanceof Uint8Array) {
-    if (res.destroyed) return 499;
+    if (isGone(req, res)) return 499;
     if (!(await discardBody(req))) lines.push("Connection", "close");
     res.writeHead(status, [...lines, "Content-Length", String(body.byteLength)]);
     res.end(body);
     return status;
   }
-  if (res.destroyed || !body.mayFlow()) {
+  if (isGone(req, res) || !body.mayFlow()) {
     body.ended("client_gone");
     res.destroy();
     return 499;
@@ -208,9 +209,9 @@ async function write({ deps, req, res }: Exchange, answer: ProxiedAnswer, reques
     for await (const chunk of body.chunks) {
       if (!body.mayFlow()) break;
       if (!res.write(chunk)) await reader.drained();
-      if (res.destroyed) break;
+      if (isGone(req, res)) break;
     }
-    if (res.destroyed || !body.mayFlow()) res.destroy();
+    if (isGone(req, res) || !body.mayFlow()) res.destroy();
     else res.end();
     body.ended((await reader.hasAll()) ? "whole" : "client_gone");
   } catch {
@@ -225,7 +226,7 @@ async function write({ deps, req, res }: Exchange, answer: ProxiedAnswer, reques
 
 async function refuse(exchange: Exchange, thrown: unknown, requestId: string): Promise<number> {
   const { deps, protocol, resource, req, res } = exchange;
-  if (thrown instanceof ClientGoneError || res.destroyed) return 499;
+  if (thrown instanceof ClientGoneError || isGone(req, res)) return 499;
   // Cut before anything of the answer was there: it ends as one that was cut in its middle.
   if (res.headersSent || thrown instanceof CutError) {
     res.destroy();

@@ -134,7 +134,7 @@ class FormRequest implements RawOAuthRequest {
     this.remoteAddress = deps.addresses.clientOf(req);
     this.requestId = requestId;
     this.receivedAtMs = deps.clock.nowMs();
-    this.#signal = lazySignal(res);
+    this.#signal = lazySignal(req, res);
   }
 
   get signal(): AbortSignal {

@@ -47,7 +47,7 @@ export function readerOf(req: IncomingMessage, res: ServerResponse): Reader {
       res.on(event, come);
       res.on("close", leave);
       const forget = whenEnded(req.socket, leave);
-      if (res.destroyed || req.socket.destroyed) leave();
+      if (isGone(req, res)) leave();
     });
 
   return {
@@ -60,6 +60,11 @@ export function readerOf(req: IncomingMessage, res: ServerResponse): Reader {
   };
 }
 
+/** Whether nobody is there to be answered. An answer that waits behind another hears nothing of its connection's end. */
+export function isGone(req: IncomingMessage, res: ServerResponse): boolean {
+  return res.destroyed || req.socket.destroyed;
+}
+
 /** Calls back once, when the exchange is over, whatever became of it. */
 export function whenOver(req: IncomingMessage, res: ServerResponse, call: () => void): void {
   const over = (): void => {
@@ -69,5 +74,5 @@ export function whenOver(req: IncomingMessage, res: ServerResponse, call: () => 
   };
   res.on("close", over);
   const forget = whenEnded(req.socket, over);
-  if (res.destroyed || req.socket.destroyed) over();
+  if (isGone(req, res)) over();
 }

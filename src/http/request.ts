@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { InvalidDpopProofError, InvalidRequestError } from "../core/oauth/errors.ts";
 import { randomToken } from "../system/random.ts";
 import { LIMITS } from "./limits.ts";
+import { whenOver } from "./reader.ts";
 
 /** Answers one request on Node's own objects. `query` is what follows the first `?`, or undefined. */
 export type NodeHandler = (req: IncomingMessage, res: ServerResponse, target: RequestTarget) => void;
@@ -120,14 +121,13 @@ export function headerText(value: string | string[] | undefined): string | undef
 }
 
 /** A signal that fires when the client goes before the answer is written; made when first asked for, for few ask. */
-export function lazySignal(res: ServerResponse): () => AbortSignal {
+export function lazySignal(req: IncomingMessage, res: ServerResponse): () => AbortSignal {
   let controller: AbortController | undefined;
   return () => {
     if (controller !== undefined) return controller.signal;
     const made = new AbortController();
     controller = made;
-    if (res.destroyed) made.abort();
-    else res.once("close", () => res.writableFinished || made.abort());
+    whenOver(req, res, () => res.writableFinished || made.abort());
     return made.signal;
   };
 }

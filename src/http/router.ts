@@ -226,7 +226,7 @@ function asProblem(thrown: unknown): unknown {
 
 function factsOf(c: Ctx, deps: RouterDeps, route: string): RequestFacts {
   const { incoming, outgoing } = c.env as HttpBindings;
-  const signal = lazySignal(outgoing);
+  const signal = lazySignal(incoming, outgoing);
   return {
     requestId: deps.nextRequestId(),
     method: incoming.method ?? "",

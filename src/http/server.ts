@@ -5,6 +5,7 @@ import { createServer as createHttpsServer } from "node:https";
 import type { AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { LIMITS } from "./limits.ts";
+import { whenOver } from "./reader.ts";
 
 /** A listening socket. It listens before it serves, so that the port is known, and refused, before anything is built on it. */
 export interface Listener {
@@ -47,7 +48,7 @@ export async function listen(options: ListenOptions): Promise<Listener> {
   let isStopping = false;
   const server = makeServer(options, (req, res) => {
     open.add(res);
-    res.on("close", () => open.delete(res));
+    whenOver(req, res, () => open.delete(res));
     if (isStopping) res.shouldKeepAlive = false;
     handler(req, res);
   });

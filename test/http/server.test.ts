@@ -1,9 +1,17 @@
 import assert from "node:assert/strict";
 import { connect } from "node:net";
 import { describe, it } from "node:test";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { GRANTED, startEdge } from "./edge-server.ts";
 import { LIMITS } from "../../src/http/limits.ts";
 import { listen, ListenError } from "../../src/http/server.ts";
+
+/** The garbage collector, without a flag for the whole run. */
+function collector(): () => void {
+  setFlagsFromString("--expose-gc");
+  return runInNewContext("gc") as () => void;
+}
 
 const FORM = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 3";
 const POST = `POST /token HTTP/1.1\r\nHost: a\r\n${FORM}\r\n\r\na=b`;
@@ -61,6 +69,27 @@ describe("a listener", () => {
     const { status, headers } = await reply;
     assert.deepEqual([status, headers["connection"]], [200, "close"]);
     await finished;
+  });
+
+  it("INV-27 keeps nothing of requests whose connection ended, also of those that waited behind another", async (t) => {
+    const collect = collector();
+    const listener = await listen({ host: "127.0.0.1", port: 0 });
+    t.after(() => listener.finish(0));
+    const heard: WeakRef<object>[] = [];
+    let hearAll = (): void => {};
+    const all = new Promise<void>((resolve) => (hearAll = resolve));
+    listener.serve((_req, res) => heard.push(new WeakRef(res)) === 3 && hearAll());
+    const socket = connect({ host: "127.0.0.1", port: listener.port });
+    socket.on("error", () => {});
+    socket.write(POST.repeat(3));
+    await all;
+    socket.destroy();
+    const deadline = performance.now() + 5_000;
+    while (heard.some((ref) => ref.deref() !== undefined) && performance.now() < deadline) {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      collect();
+    }
+    assert.equal(heard.filter((ref) => ref.deref() !== undefined).length, 0);
   });
 
   it("A-OPS-08 cuts what does not end within the grace", async () => {

@@ -1,4 +1,5 @@
 /** Callers who are gone before their call is looked at: what they held is free again. */
+import assert from "node:assert/strict";
 import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { test } from "node:test";
@@ -7,7 +8,7 @@ import type { Rooms } from "../../src/http/rooms.ts";
 import type { ProxiedAnswer, ProxiedRequest } from "../../src/proxy/exchange.ts";
 import { startEdge, type EdgeServer } from "../http/edge-server.ts";
 import type { Cleanup } from "../support/database.ts";
-import { until } from "./stage.ts";
+import { soon, until } from "./stage.ts";
 
 const DONE: ProxiedAnswer = { status: 200, headers: [], body: Buffer.from("done") };
 const GET = "GET /http/crm/x HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -68,3 +69,38 @@ for (const [what, text, calls, answer] of [
     look();
     await inFlight(edge, 0);
   });
+
+test("A-PRX-17 a caller who waits behind another of his connection and is gone is known to be gone", async (t) => {
+  const edge = await startEdge(t, {
+    rooms: () => proxy(({ whenGone }) => new Promise((resolve) => whenGone(() => resolve(DONE)))),
+  });
+  await leaves(t, edge, { text: GET.repeat(3), calls: 3 });
+  await inFlight(edge, 0);
+});
+
+test("A-PRX-17 of a body that flows nothing more is read for a caller who waited behind another and is gone", async (t) => {
+  let end = (_pieces: number): void => {};
+  const hasRead = new Promise<number>((resolve) => (end = resolve));
+  async function* endless(): AsyncGenerator<Uint8Array> {
+    let pieces = 0;
+    try {
+      // Far beyond what fits in between.
+      while (++pieces < 2_000) yield Buffer.alloc(64 * 1024);
+    } finally {
+      end(pieces);
+    }
+  }
+  let calls = 0;
+  const flowing: ProxiedAnswer = {
+    status: 200,
+    headers: [],
+    body: { chunks: endless(), mayFlow: () => true, whenCut: () => {}, ended: () => {} },
+  };
+  const edge = await startEdge(t, {
+    rooms: () => proxy(() => (++calls === 1 ? new Promise(() => {}) : Promise.resolve(flowing))),
+  });
+  await leaves(t, edge, { text: GET.repeat(2), calls: 2 });
+  const pieces = await soon(hasRead, "it is read no more");
+  assert.ok(pieces < 10, `${pieces} pieces`);
+  await inFlight(edge, 1);
+});
