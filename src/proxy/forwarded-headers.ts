@@ -82,11 +82,11 @@ const BAD_VALUE = /[\u0000-\u0008\u000a-\u001f\u007f]/;
  * The headers of an upstream's answer that go to the caller.
  *
  * @param raw names and values, alternately, as the upstream sent them
- * @param hides whether a value holds a secret of ours (A-PRX-09)
+ * @param hides whether a name or a value holds a secret of ours (A-PRX-09)
  */
 export function relayedHeaders(
   raw: readonly string[],
-  hides: (value: string) => boolean,
+  hides: (text: string) => boolean,
 ): (readonly [string, string])[] {
   const named = new Set<string>();
   for (let i = 0; i < raw.length; i += 2)
@@ -97,8 +97,8 @@ export function relayedHeaders(
     const name = raw[i] as string;
     const value = raw[i + 1] as string;
     const lower = name.toLowerCase();
-    if (KEPT_BACK.test(lower) || named.has(lower) || !FIELD_NAME.test(name) || BAD_VALUE.test(value) || hides(value))
-      continue;
+    if (KEPT_BACK.test(lower) || named.has(lower) || !FIELD_NAME.test(name) || BAD_VALUE.test(value)) continue;
+    if (hides(name) || hides(value)) continue;
     kept.push([name, value]);
   }
   return kept;

@@ -1,5 +1,3 @@
-/** Shorter texts occur by chance; hiding them would damage answers and hide nothing. */
-const MIN_BYTES = 6;
 const MASK = 0x2a;
 
 /**
@@ -17,22 +15,10 @@ export interface Masking {
   readonly hasHidden: boolean;
 }
 
-/** How a value may come back: as it is, in JSON, in a URL, in base64 (of itself alone). */
-export function spellingsOf(value: string): readonly string[] {
-  const spellings = new Set([
-    value,
-    JSON.stringify(value).slice(1, -1),
-    encodeURIComponent(value),
-    Buffer.from(value, "utf8").toString("base64").replace(/=+$/, ""),
-    Buffer.from(value, "utf8").toString("base64url"),
-  ]);
-  return [...spellings].filter((text) => Buffer.byteLength(text) >= MIN_BYTES);
-}
-
 /** @param secrets spellings, of {@link spellingsOf} */
 export function createMasking(secrets: readonly string[]): Masking {
   // Longest first, so that one which holds another is hidden whole.
-  const patterns = secrets.map((text) => Buffer.from(text, "utf8")).toSorted((a, b) => b.length - a.length);
+  const patterns = [...new Set(secrets)].flatMap(bytesOf).toSorted((a, b) => b.length - a.length);
   let kept: Buffer = Buffer.alloc(0);
   let hasHidden = false;
 
@@ -59,11 +45,20 @@ export function createMasking(secrets: readonly string[]): Masking {
       kept = Buffer.alloc(0);
       return rest;
     },
-    holds: (text) => patterns.some((pattern) => text.includes(pattern.toString("utf8"))),
+    // Headers are read as Latin-1, whatever their sender meant by their bytes.
+    holds: (text) =>
+      patterns.some((pattern) => text.includes(pattern.toString("utf8")) || text.includes(pattern.toString("latin1"))),
     get hasHidden() {
       return hasHidden;
     },
   };
+}
+
+/** A header goes out in Latin-1, and comes back as those bytes or in UTF-8. */
+function bytesOf(text: string): Buffer[] {
+  const bytes = Buffer.from(text, "utf8");
+  // oxlint-disable-next-line no-control-regex -- all of Latin-1 beyond ASCII
+  return bytes.length > text.length && /^[\u0000-\u00ff]*$/.test(text) ? [bytes, Buffer.from(text, "latin1")] : [bytes];
 }
 
 /** Length of the longest end of `bytes` that is a beginning of `pattern`, and not all of it. */

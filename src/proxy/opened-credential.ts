@@ -1,5 +1,5 @@
 import type { InjectedCredential } from "../broker/injected.ts";
-import { spellingsOf } from "./masking.ts";
+import { spellingsOf } from "./spellings.ts";
 
 /** An access token as it is sent, and all by which it would be known in an answer; of AWS's keys, which only sign, the latter. */
 export function openedCredential(credential: InjectedCredential): {

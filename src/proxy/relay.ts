@@ -19,7 +19,8 @@ import {
 } from "./exchange.ts";
 import { answerInspection, type AnswerInspection } from "./inspection.ts";
 import { openedCredential } from "./opened-credential.ts";
-import { createMasking, spellingsOf, type Masking } from "./masking.ts";
+import { createMasking, type Masking } from "./masking.ts";
+import { spellingsOf } from "./spellings.ts";
 import { answerTap, type AnswerTap } from "./recording.ts";
 import { toldBy } from "./told-by.ts";
 import type { Rendering } from "./upstream.ts";
