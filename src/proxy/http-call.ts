@@ -123,6 +123,8 @@ async function readCall(
     injected: upstream.inject ? [upstream.inject.header] : [],
   });
   if (headers === undefined) throw malformed("A header occurs more than once.");
+  // Several pieces in one answer would have edges that nobody looks at; whoever serves may take such a wish for none.
+  if (upstream.inject !== undefined && headers["range"]?.includes(",") === true) delete headers["range"];
   const type = headers["content-type"];
   const { body, value, json, over, bound } = await (aws
     ? readAwsBody(request, type, { upstream, bounds })
@@ -201,6 +203,7 @@ async function answered(flight: Flight, answer: UpstreamAnswer, method: string):
   const isBare = method === "HEAD" || answer.status === 204 || answer.status === 304;
   const { judge } = flight;
   const isPart = answer.status === 206;
+  if (isPart) flight.masking.ofPiece();
   const judged = judge && !isBare ? await inspectedBody(flight, judge, { chunks, type, isPart }) : undefined;
   const flowing = judged?.body ?? chunks;
   return {

@@ -1,4 +1,6 @@
 const MASK = 0x2a;
+/** Bytes at the edge of a piece that are taken for a part of a secret: fewer occur by chance, and tell little. */
+const EDGE_BYTES = 4;
 
 /**
  * Hides what an upstream echoes of the secret that it was sent (INV-16, A-PRX-09): every known spelling of it becomes
@@ -7,6 +9,11 @@ const MASK = 0x2a;
 export interface Masking {
   /** Takes a chunk, hands back what can go on now: everything but an end that could be the beginning of a secret. */
   push(chunk: Uint8Array): Uint8Array;
+  /**
+   * What comes is one piece of a body (RFC 9110 §14), before anything of it was pushed: who asks for one after the other could
+   * have each part of a secret by itself.
+   */
+  ofPiece(): void;
   /** What was kept back at the end. */
   end(): Uint8Array;
   /** Whether a text holds one whole. */
@@ -20,13 +27,32 @@ export function createMasking(secrets: readonly string[]): Masking {
   // Longest first, so that one which holds another is hidden whole.
   const patterns = [...new Set(secrets)].flatMap(bytesOf).toSorted((a, b) => b.length - a.length);
   let kept: Buffer = Buffer.alloc(0);
+  const longest = patterns[0]?.length ?? 0;
   let hasHidden = false;
+  let isPiece = false;
+  let isBegun = false;
+
+  function cover(bytes: Buffer): void {
+    bytes.fill(MASK);
+    hasHidden ||= bytes.length > 0;
+  }
+
+  /** What a piece begins with of a secret; all of one that lies inside. */
+  function hideBeginning(bytes: Buffer): void {
+    const isInside = patterns.some((pattern) => pattern.length > bytes.length && pattern.includes(bytes));
+    cover(
+      bytes.subarray(0, isInside ? bytes.length : Math.max(...patterns.map((one) => endingAtBeginning(bytes, one)))),
+    );
+  }
+
+  function begunIn(bytes: Buffer): number {
+    return Math.max(...patterns.map((pattern) => beginningAtEnd(bytes, pattern)));
+  }
 
   function hide(bytes: Buffer): void {
     for (const pattern of patterns)
       for (let at = bytes.indexOf(pattern); at >= 0; at = bytes.indexOf(pattern, at + pattern.length)) {
-        bytes.fill(MASK, at, at + pattern.length);
-        hasHidden = true;
+        cover(bytes.subarray(at, at + pattern.length));
       }
   }
 
@@ -36,12 +62,28 @@ export function createMasking(secrets: readonly string[]): Masking {
       // A copy: the mask must not be written into memory that somebody else reads.
       const bytes = Buffer.concat([kept, chunk]);
       hide(bytes);
-      const begun = Math.max(...patterns.map((pattern) => beginningAtEnd(bytes, pattern)));
+      if (isPiece && !isBegun) {
+        if (bytes.length < longest) {
+          kept = bytes;
+          return Buffer.alloc(0);
+        }
+        isBegun = true;
+        hideBeginning(bytes);
+      }
+      const begun = begunIn(bytes);
       kept = Buffer.from(bytes.subarray(bytes.length - begun));
       return bytes.subarray(0, bytes.length - begun);
     },
+    ofPiece() {
+      isPiece = patterns.length > 0;
+    },
     end() {
       const rest = kept;
+      if (isPiece) {
+        if (!isBegun) hideBeginning(rest);
+        const begun = begunIn(rest);
+        if (begun >= EDGE_BYTES) cover(rest.subarray(rest.length - begun));
+      }
       kept = Buffer.alloc(0);
       return rest;
     },
@@ -69,5 +111,12 @@ function beginningAtEnd(bytes: Buffer, pattern: Buffer): number {
     const length = bytes.length - at;
     if (bytes.compare(pattern, 0, length, at) === 0) return length;
   }
+  return 0;
+}
+
+/** Length of the longest beginning of `bytes` that is an end of `pattern`, and not all of it; 0 for a few bytes. */
+function endingAtBeginning(bytes: Buffer, pattern: Buffer): number {
+  for (let length = Math.min(pattern.length - 1, bytes.length); length >= EDGE_BYTES; length--)
+    if (bytes.compare(pattern, pattern.length - length, pattern.length, 0, length) === 0) return length;
   return 0;
 }

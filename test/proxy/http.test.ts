@@ -184,6 +184,37 @@ test("A-PRX-09, INV-16 what the upstream echoes of the credential never reaches 
   assert.equal((await send("GET", "/http/crm/contacts/7", { token: await token() })).status, 502);
 });
 
+test("A-PRX-09, INV-16 an agent who asks for a body piece by piece puts no credential together", async () => {
+  const text = `key=${CRM_KEY}; and more that comes after it`;
+  const [from, to] = [text.indexOf(CRM_KEY), text.indexOf(CRM_KEY) + CRM_KEY.length];
+  crm.answer = (req, res) => {
+    const range = /^bytes=(\d+)-(\d+)$/.exec(req.headers.range ?? "");
+    if (range === null) return void res.writeHead(200, { "content-type": "text/plain" }).end(text);
+    const piece = text.slice(Number(range[1]), Number(range[2]) + 1);
+    res.writeHead(206, { "content-type": "text/plain", "content-length": String(piece.length) });
+    for (const character of piece) res.write(character);
+    res.end();
+  };
+  const access = await token();
+  const get = async (range: string): Promise<string> =>
+    (await send("GET", "/http/crm/contacts/7", { token: access, headers: { range } })).text;
+  // Two pieces; all of them of so many bytes; all that end, and all that begin, in the middle of it.
+  for (const size of [1, 3, 8, 20]) {
+    let whole = "";
+    for (let at = 0; at < text.length; at += size) whole += await get(`bytes=${at}-${at + size - 1}`);
+    const told = whole.slice(from, to).replaceAll("*", "").length;
+    assert.ok(whole.length === text.length && told <= 6, `${size}: ${whole}`);
+  }
+  for (const at of [from + 4, from + 10, to - 4]) {
+    const first = await get(`bytes=0-${at - 1}`);
+    assert.equal(first, `key=${"*".repeat(at - from)}`);
+    assert.equal(await get(`bytes=${at}-${text.length - 1}`), `${"*".repeat(to - at)}${text.slice(to)}`);
+  }
+  // What is no part of it stays what it is.
+  assert.equal(await get(`bytes=${to}-${text.length - 1}`), text.slice(to));
+  assert.equal(await get("bytes=0-9,12-20"), `key=${"*".repeat(CRM_KEY.length)}${text.slice(to)}`);
+});
+
 test("an upstream's 401 is no challenge to the agent, whose token is good", async () => {
   crm.answer = (_req, res) => res.writeHead(401, { "www-authenticate": 'Bearer realm="crm"' }).end("no");
   const answer = await send("GET", "/http/crm/contacts/7", { token: await token() });
