@@ -16,7 +16,7 @@ import { httpContent, saidOtherwise, type HttpSaid } from "./http-said.ts";
 import { inspectedBody } from "./inspected-body.ts";
 import type { CallContent } from "./recording.ts";
 import { flying, relayed, relayedBody, takeOff, type Flight } from "./relay.ts";
-import { malformed, readRequestBody, type RequestBody } from "./request-body.ts";
+import { checkSaidOnce, malformed, readRequestBody, type RequestBody } from "./request-body.ts";
 import type { ChangedCall } from "./sent-call.ts";
 import { traceOf } from "./trace.ts";
 import { httpUpstreamOf, type HttpUpstream } from "./upstream.ts";
@@ -137,6 +137,7 @@ async function readCall(
   const exact = (): ExactCall => exactHttp({ ...request, headers, body: bound ?? (body as string | undefined) });
   const call = { ...blank, actions, args: { ...parameters, ...json }, over, content, ...(isKnown && { exact }) };
   if (aws === undefined) {
+    checkSaidOnce(parameters, json);
     const path = targetOf(upstream, request);
     const withArguments = (changed: unknown): ChangedCall | undefined => saidOtherwise(said, changed);
     return {

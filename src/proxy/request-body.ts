@@ -53,6 +53,26 @@ export async function readJsonBody(request: ProxiedRequest, bounds: BodyBounds):
   }
 }
 
+/**
+ * A name in the query and in the body says the same: conditions see the body's, and an upstream may go by the query's (INV-18).
+ *
+ * @throws {InvalidRequestError}
+ */
+export function checkSaidOnce(
+  parameters: Readonly<Record<string, unknown>>,
+  json: Readonly<Record<string, unknown>>,
+): void {
+  for (const [name, said] of Object.entries(parameters))
+    if (Object.hasOwn(json, name) && textOf(json[name]) !== textOf(said))
+      throw malformed("A name stands in the query and in the body, with two values.");
+}
+
+/** Of a number as of the text that a query has for it. */
+function textOf(value: unknown): string {
+  if (Array.isArray(value)) return JSON.stringify(value.map(textOf));
+  return typeof value === "object" ? JSON.stringify(value) : String(value);
+}
+
 function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -294,6 +294,26 @@ test("a condition sees the query and the path of each call", async () => {
   assert.equal((await send("GET", "/http/crm/contacts/7?page=1&page=2", { token: access })).status, 403);
 });
 
+test("INV-18 a body does not say otherwise than the query to whoever decides", async () => {
+  const access = await token("crm:read", { agent: "lonely-bot" });
+  const get = async (query: string, body: unknown): Promise<number> => {
+    const headers = { "content-type": "application/json" };
+    const answer = await send("GET", `/http/crm/contacts/7${query}`, {
+      token: access,
+      headers,
+      body: JSON.stringify(body),
+    });
+    return answer.status;
+  };
+  assert.equal(await get("?page=2", { page: "1" }), 400);
+  assert.equal(await get("?page=1&page=2", { page: "1" }), 400);
+  assert.equal(await get("?page=2&body=1", ["1"]), 400);
+  assert.equal(crm.seen.length, 0);
+  // The same twice is said once.
+  assert.equal(await get("?page=1", { page: "1" }), 200);
+  assert.equal(await get("?page=1&size=10&tags=a&tags=b", { size: 10, tags: ["a", "b"] }), 200);
+});
+
 test("A-PRX-17 the upstream's work ends when the agent goes, and the record says aborted", async () => {
   crm.answer = (_req, res) => {
     res.writeHead(200);
