@@ -109,3 +109,17 @@ export function rawHeader(raw: readonly string[], wanted: string): string | unde
   for (let i = 0; i < raw.length; i += 2) if (raw[i]?.toLowerCase() === wanted) return raw[i + 1];
   return undefined;
 }
+
+/** Whether a body is not in the bytes that it stands for, by any of the lines that may say so: it cannot be looked through. */
+export function isEncoded(raw: readonly string[]): boolean {
+  return raw.some((name, at) => {
+    const plain = at % 2 === 0 ? PLAIN_CODINGS.get(name.toLowerCase()) : undefined;
+    return plain !== undefined && !plain.test(raw[at + 1] ?? "");
+  });
+}
+
+/** What a body may say of its coding; which chunks it came in, we have put together. */
+const PLAIN_CODINGS: ReadonlyMap<string, RegExp> = new Map([
+  ["content-encoding", /^identity$/i],
+  ["transfer-encoding", /^\s*(?:(?:chunked|identity)\s*(?:,\s*|$))*$/i],
+]);

@@ -9,7 +9,14 @@ import type { ProxyDeps } from "./deps.ts";
 import { BadGatewayError, type ProxiedAnswer, type ProxiedRequest } from "./exchange.ts";
 import { APPROVAL_HEADER } from "./approved.ts";
 import { exactHttp } from "./exact-call.ts";
-import { forwardedHeaders, relayedHeaders, RELAYED, type HeaderLines, rawHeader } from "./forwarded-headers.ts";
+import {
+  forwardedHeaders,
+  isEncoded,
+  relayedHeaders,
+  RELAYED,
+  type HeaderLines,
+  rawHeader,
+} from "./forwarded-headers.ts";
 import { patiently, untilOf } from "./patience.ts";
 import { waitPreferred } from "./prefer.ts";
 import { httpContent, saidOtherwise, type HttpSaid } from "./http-said.ts";
@@ -191,8 +198,7 @@ function targetOf(upstream: HttpUpstream, { path, query }: Pick<ProxiedRequest, 
 /** @throws {BadGatewayError} for a body that we could not look through; {DeniedError} for one that an inspection refused */
 async function answered(flight: Flight, answer: UpstreamAnswer, method: string): Promise<ProxiedAnswer> {
   const { rawHeaders, body } = answer;
-  const encoding = rawHeader(rawHeaders, "content-encoding")?.toLowerCase();
-  if (answer.status === 101 || (encoding !== undefined && encoding !== "identity")) {
+  if (answer.status === 101 || isEncoded(rawHeaders)) {
     body.destroy();
     flight.finish("upstream_error", { problem: "encoding" });
     throw new BadGatewayError(502);

@@ -4,6 +4,7 @@ import { request, type IncomingMessage } from "node:http";
 import { connect, createServer, type Socket } from "node:net";
 import type { AddressInfo } from "node:net";
 import { after, beforeEach, test } from "node:test";
+import { gzipSync } from "node:zlib";
 import { plain, soon, stage, until } from "./stage.ts";
 
 /** What an upstream writes after each request's head, byte for byte. */
@@ -114,6 +115,28 @@ test("A-PRX-13 an upstream's answer that could split ours is 502 or cleaned", as
   assert.equal(cleaned.text, "ok");
   assert.equal(cleaned.headers["x-foo"], undefined);
   assert.equal(cleaned.headers["x-kept"], "1");
+});
+
+test("A-PRX-09, INV-16 an answer that is compressed is 502, whichever of its lines says so", async () => {
+  const access = await token("raw:read", { resource: "http/raw" });
+  const zipped = gzipSync("a key that nobody looked for").toString("latin1");
+  const length = `Content-Length: ${zipped.length}\r\n`;
+  const chunk = `${zipped.length.toString(16)}\r\n${zipped}\r\n0\r\n\r\n`;
+  for (const [label, text] of [
+    ["one", `Content-Encoding: gzip\r\n${length}\r\n${zipped}`],
+    ["the second of two", `Content-Encoding: identity\r\nContent-Encoding: gzip\r\n${length}\r\n${zipped}`],
+    ["a list", `Content-Encoding: identity, gzip\r\n${length}\r\n${zipped}`],
+    ["of the way", `Transfer-Encoding: gzip, chunked\r\n\r\n${chunk}`],
+    ["of the way, twice", `Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n${chunk}`],
+  ] as const) {
+    reply = (socket) => socket.write(Buffer.from(`HTTP/1.1 200 OK\r\n${text}`, "latin1"));
+    assert.equal((await send("GET", "/http/raw/x", { token: access })).status, 502, label);
+  }
+  reply = (socket) =>
+    socket.write(
+      "HTTP/1.1 200 OK\r\nContent-Encoding: identity\r\nTransfer-Encoding: Chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    );
+  assert.equal((await send("GET", "/http/raw/x", { token: access })).text, "ok");
 });
 
 test("an answer that its upstream breaks off is cut for its caller too, whether it said its length or not", async () => {

@@ -1,6 +1,6 @@
 import { BadGatewayError, type ProxiedAnswer } from "../exchange.ts";
 import { ANSWER_REFUSED, cutNow } from "../inspected-body.ts";
-import { RELAYED, type HeaderLines, rawHeader } from "../forwarded-headers.ts";
+import { isEncoded, RELAYED, type HeaderLines, rawHeader } from "../forwarded-headers.ts";
 import { readWhole, relayed, relayedBody, wholeBody, type Flight } from "../relay.ts";
 import type { UpstreamAnswer } from "../../system/egress-upstreams.ts";
 import { readUpstreamMessage, type ReadBy } from "./answers.ts";
@@ -48,7 +48,6 @@ export async function answered(deps: AnsweringDeps, at: Answering): Promise<Prox
   const { message, flight, answer } = at;
   const { status, rawHeaders, body } = answer;
   const type = rawHeader(rawHeaders, "content-type")?.split(";", 1)[0]?.trim().toLowerCase() ?? "";
-  const encoding = rawHeader(rawHeaders, "content-encoding");
   const headers: HeaderLines = [...RELAYED, ...sessionLine(deps, at)];
   const isAccepted = status >= 200 && status < 300;
   if (message.kind === "notification" && isAccepted) {
@@ -56,7 +55,7 @@ export async function answered(deps: AnsweringDeps, at: Answering): Promise<Prox
     flight.finish("done");
     return { status: 202, headers, body: new Uint8Array() };
   }
-  const isReadable = encoding === undefined || encoding === "identity";
+  const isReadable = !isEncoded(rawHeaders);
   if (isAccepted && isReadable && type === STREAM_TYPE) {
     const lines: HeaderLines = [...headers, ...STREAM_LINES];
     return { status: 200, headers: lines, body: relayedBody(flight, events(at, resumingOf(deps, at))) };
