@@ -64,7 +64,7 @@ export function forwardedHeaders(
 
 /** Of an answer: how it was framed, who the upstream thinks is asking, and what would act on Ephor's own origin. */
 const KEPT_BACK =
-  /^(?:connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|content-length|content-encoding|set-cookie2?|www-authenticate|authorization|authentication-info|alt-svc|strict-transport-security|public-key-pins.*|clear-site-data|access-control-.*|content-security-policy.*|cross-origin-.*|permissions-policy|refresh|service-worker-allowed|sourcemap|x-sourcemap|report-to|nel|reporting-endpoints|via|server-timing|cache-control|pragma|expires|age|vary|date|x-request-id|x-accel-.*|mcp-session-id)$/;
+  /^(?:connection|keep-alive|proxy-.*|te|trailer|transfer-encoding|upgrade|content-length|content-encoding|set-cookie2?|www-authenticate|authorization|authentication-info|alt-svc|strict-transport-security|public-key-pins.*|clear-site-data|access-control-.*|content-security-policy.*|x-content-type-options|referrer-policy|dpop-nonce|cross-origin-.*|permissions-policy|refresh|service-worker-allowed|sourcemap|x-sourcemap|report-to|nel|reporting-endpoints|via|server-timing|cache-control|pragma|expires|age|vary|date|x-request-id|x-accel-.*|mcp-session-id)$/;
 
 /** On every relayed answer: it is one agent's alone (INV-19), and a page in it must not run under our name. */
 export const RELAYED: HeaderLines = [

@@ -139,6 +139,17 @@ test("A-PRX-09, INV-16 an answer that is compressed is 502, whichever of its lin
   assert.equal((await send("GET", "/http/raw/x", { token: access })).text, "ok");
 });
 
+test("an upstream does not say how a browser takes our answer, nor which nonce Ephor wants", async () => {
+  const access = await token("raw:read", { resource: "http/raw" });
+  const theirs = "X-Content-Type-Options: a\r\nReferrer-Policy: unsafe-url\r\nDPoP-Nonce: theirs\r\n";
+  reply = (socket) => socket.write(`HTTP/1.1 200 OK\r\n${theirs}Content-Length: 2\r\n\r\nok`);
+  const { headers } = await send("GET", "/http/raw/x", { token: access });
+  // A browser goes by the first of several values (Fetch, determine nosniff).
+  assert.equal(headers["x-content-type-options"], "nosniff");
+  assert.equal(headers["referrer-policy"], "no-referrer");
+  assert.equal(headers["dpop-nonce"], undefined);
+});
+
 test("an answer that its upstream breaks off is cut for its caller too, whether it said its length or not", async () => {
   const access = await token("raw:read", { resource: "http/raw" });
   const half = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: text/plain\r\n";
