@@ -35,8 +35,10 @@ export function exactMcp({ method, params = {} }: McpMessage, headers: Readonly<
   const { _meta: meta, ...rest } = params;
   const more = { meta: boundMeta(meta), headers: boundHeaders(headers) };
   if (method !== "tools/call") return { call: { kind: "mcp", method, ...more }, args: rest };
-  const { arguments: args = {}, ...target } = rest;
-  return { call: { kind: "mcp", method, ...target, ...more }, args };
+  const { name, arguments: args = {}, ...others } = rest;
+  // Apart from what we say: by its name nothing of the sender's may take the place of ours, or be displaced by it.
+  const theirs = Object.keys(others).length > 0 && { params: others };
+  return { call: { kind: "mcp", method, name, ...theirs, ...more }, args };
 }
 
 function boundHeaders(headers: Readonly<Record<string, string>>): Record<string, string> {

@@ -11,7 +11,7 @@ export interface ToolStage {
   say(
     method: string,
     params?: Record<string, unknown>,
-    o?: { resource?: string; url?: string; legacy?: true },
+    o?: { resource?: string; url?: string; legacy?: true; headers?: Record<string, string> },
   ): Promise<Answer>;
   /** Names that a list shows. */
   shown(o?: { resource?: string; url?: string; cursor?: string }): Promise<string[]>;
@@ -54,7 +54,8 @@ export async function toolStage(t: Cleanup, o: { resources?: string; grants?: st
   const stage: ToolStage = {
     w,
     shop,
-    async say(method, params = {}, { resource = "shop", url = w.url, legacy } = {}) {
+    async say(method, params = {}, { resource = "shop", url = w.url, legacy, headers = {} } = {}) {
+      const meta = { ...META, ...(params["_meta"] as object | undefined) };
       const modern = {
         "mcp-protocol-version": VERSION,
         "mcp-method": method,
@@ -65,8 +66,9 @@ export async function toolStage(t: Cleanup, o: { resources?: string; grants?: st
           authorization: `Bearer ${await token(resource)}`,
           accept: "application/json, text/event-stream",
           ...(legacy ? {} : modern),
+          ...headers,
         },
-        body: { jsonrpc: "2.0", id: 1, method, params: { ...params, ...(legacy ? {} : { _meta: META }) } },
+        body: { jsonrpc: "2.0", id: 1, method, params: { ...params, ...(legacy ? {} : { _meta: meta }) } },
       });
       const [, data] = /^data: (.*)$/m.exec(answer.text) ?? [];
       return data === undefined ? answer : { ...answer, body: JSON.parse(data) as Record<string, unknown> };
