@@ -30,6 +30,8 @@ export function exactHttp(of: {
 /**
  * An MCP message as an approval is bound to it. What its `args_digest` is over: a tool's `arguments`; of any other method
  * all `params` but `_meta`.
+ *
+ * @param headers of its caller that reach the upstream, those that repeat arguments included
  */
 export function exactMcp({ method, params = {} }: McpMessage, headers: Readonly<Record<string, string>>): ExactCall {
   const { _meta: meta, ...rest } = params;

@@ -55,3 +55,14 @@ test("A-APP-01 INV-20 whatever else stands in a tool's call is bound, however it
   assert.deepEqual([call["kind"], call["method"], call["name"]], ["mcp", "tools/call", "buy"]);
   assert.deepEqual(call["params"], { method: "ping", kind: "http", meta: "m", headers: "h", _meta2: 1 });
 });
+
+test("A-APP-01 INV-20 headers that repeat arguments to an intermediary reach the server, and are bound and shown", async () => {
+  const said = (repo: string): Said => ({ headers: { "mcp-param-repo": repo } });
+  assert.equal(await used(said("a/b"), said("c/d")), "asked anew");
+  assert.equal(await used({}, said("c/d")), "asked anew");
+  assert.equal(await used(said("e/f"), said("e/f")), "as approved");
+  const { id } = await buy(said("g/h"));
+  const { body } = await s.w.operator("GET", `/v1/approvals/${id}`);
+  const { headers } = body["call"] as { headers: Record<string, string> };
+  assert.equal(headers["mcp-param-repo"], "g/h");
+});

@@ -134,7 +134,7 @@ async function readOrder(deps: McpDeps, turn: Turn): Promise<Order | { readonly 
         : { actions: [asked.action], args: asked.args, call: { kind: "mcp", method: message.method, ...asked.call } }),
       over: bounds.over.read(bytes.byteLength),
       isAside: message.kind === "notification",
-      exact: () => exactMcp(message, kept),
+      exact: () => exactMcp(message, { ...kept, ...spoken.mirrored }),
       ...(says(message, asked.kind) && sayable({ message, spoken, kept, bearer: bearerOf(request) })),
       facts: { method: message.method, ...(asked.kind === "granted" ? factsOf(asked.call) : {}) },
     };
