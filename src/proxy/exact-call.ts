@@ -5,9 +5,12 @@ import { preferredBut } from "./prefer.ts";
 /** Headers that say how an answer is wanted or where a trace goes, and nothing of what is to be done. */
 const UNBOUND = new Set(["accept", "accept-language", "last-event-id", "traceparent", "tracestate", "baggage"]);
 
-/** Members of `_meta` that differ from call to call: the protocol's own, and the trace. */
+/**
+ * Members of `_meta` that differ from call to call: the trace, and the protocol's own, whose second label says so. A vendor's
+ * `com.example.mcp/` is not reserved, and may say what is to be done (MCP 2025-11-25, basic protocol, `_meta`).
+ */
 const UNBOUND_META =
-  /^(?:progressToken|traceparent|tracestate|baggage|(?:[a-z0-9-]+\.)*(?:modelcontextprotocol|mcp)(?:\.[a-z0-9-]+)*\/.*)$/i;
+  /^(?:progressToken|traceparent|tracestate|baggage|[a-z0-9-]+\.(?:modelcontextprotocol|mcp)(?:\.[a-z0-9-]+)*\/.*)$/i;
 
 /**
  * An HTTP call as an approval is bound to it: method, path, query, JSON body, and the headers that reach the upstream.

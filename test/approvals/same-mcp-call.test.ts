@@ -66,3 +66,12 @@ test("A-APP-01 INV-20 headers that repeat arguments to an intermediary reach the
   const { headers } = body["call"] as { headers: Record<string, string> };
   assert.equal(headers["mcp-param-repo"], "g/h");
 });
+
+test("A-APP-01 INV-20 of `_meta` only what the protocol keeps for itself is left out", async () => {
+  for (const name of ["com.example.mcp/tenant", "a.b.modelcontextprotocol/to", "mcp/x", "x.mcp.y.z/to"]) {
+    const [a, b] = [{ meta: { [name]: "a" } }, { meta: { [name]: "b" } }];
+    assert.equal(await used(a, b), name.startsWith("x.mcp.") ? "as approved" : "asked anew", name);
+  }
+  const by = (version: string): Said => ({ meta: { "io.modelcontextprotocol/clientInfo": { name: "c", version } } });
+  assert.equal(await used(by("1"), by("2")), "as approved");
+});
