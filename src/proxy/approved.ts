@@ -109,7 +109,7 @@ export async function throughApproval<T>(
       if ((await deps.approvals.read(found.stored.id))?.state !== "used") return result;
       found = undefined;
     } catch (error) {
-      if (!(error instanceof ApprovalMissing) || order.recalled !== undefined) throw error;
+      if (!(error instanceof ApprovalMissing) || order.tool?.isRecalled === true) throw error;
       found = await foundOrAsked(deps, order, { granted: error.granted, tell: by.tell });
     }
   }

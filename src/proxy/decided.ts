@@ -1,4 +1,4 @@
-import type { Ask } from "../authz/ask.ts";
+import type { Ask, RememberedPin } from "../authz/ask.ts";
 import type { CredentialUse, InjectedCredential } from "../broker/injected.ts";
 import type { EventDraft, EventValue } from "../audit/event.ts";
 import type { Decision } from "../core/grants/decide.ts";
@@ -25,7 +25,7 @@ import { DeniedError, LimitedError, type ProxiedRequest } from "./exchange.ts";
 import { answerSecretOf, checkInspected, inspectRequest, requestRuleOf } from "./inspection.ts";
 import type { ChangedCall, SentCall } from "./sent-call.ts";
 import { judge, mayUse, type Judged } from "./judge.ts";
-import { asItIs, isByMemory, type Recalled } from "./recalled.ts";
+import { asItIs, byItsTool, isByMemory, type CalledTool } from "./recalled.ts";
 import { Refusal, saidOf, toldOf } from "./refusal.ts";
 import { argumentsKept, refusedKept, type CallContent } from "./recording.ts";
 import { toldBy } from "./told-by.ts";
@@ -63,8 +63,9 @@ export interface ProxiedCall {
   readonly toolHash?: string | undefined;
   /** Why it is refused although it is granted: its tool is not the one that was accepted. */
   readonly blocked?: Pick<Extract<Decision, { allowed: false }>, "reason" | "facts">;
-  /** How its tool is known, where that is by memory. */
-  readonly recalled?: Recalled;
+  /** The tool that it calls, and its accepted definition as it is known: the gate sees whether it is still that. */
+  readonly tool?: CalledTool;
+  readonly pin?: RememberedPin | undefined;
   /** Of the caller's trace. */
   readonly traceId?: string | undefined;
   /** The limit that it is beyond at a resource that only observes. */
@@ -117,12 +118,9 @@ export async function decided(deps: ProxyDeps, asked: ProxiedCall): Promise<Deci
   try {
     if (rule !== undefined) {
       const looked = await inspected(deps, order, { place, rule });
-      return await throughGate(deps, { ...looked, inspectedBy: rule }, place);
+      return await byItsTool({ ...looked, inspectedBy: rule }, (as) => throughGate(deps, as, place));
     }
-    return await throughGate(deps, order, place).catch(async (error: unknown) => {
-      if (!isByMemory(order, error)) throw error;
-      return await throughGate(deps, await asItIs(order), place);
-    });
+    return await byItsTool(order, (as) => throughGate(deps, as, place));
   } catch (error) {
     admission.notMade();
     throw error;
@@ -243,7 +241,7 @@ function askOf(
     kill: at.kill,
     task: { txn: state.txn, nodes: [state.node] },
     ...(opens.length > 0 ? { opens, brings: secrets } : {}),
-    pin: order.recalled?.pin,
+    pin: order.pin,
     replay: [
       ...(holder.proof ? [{ key: holder.proof.replayKey, exp: holder.proof.replayUntil }] : []),
       // A use; what is always allowed, such as a list, is none.

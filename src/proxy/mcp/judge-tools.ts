@@ -50,22 +50,27 @@ export async function judgeTools(
   const tool = message.method === "tools/call" ? call.call["tool"] : undefined;
   if (typeof tool !== "string") return { call, watch: undefined };
   const find = (): Promise<PinnedTool | undefined> => deps.toolPins.find(server, tool);
+  const at = { call, entry: server.entry, name: tool };
   const again = async (): Promise<OfTool> =>
-    calling(call, (await find()) ?? (await pinned(deps, order, { server, again: find })));
+    calling(at, (await find()) ?? (await pinned(deps, order, { server, again: find })));
   const recalled = deps.toolPins.recall(server, tool);
-  if (recalled?.hash === undefined) return { call: { ...call, ...(await again()) }, watch: undefined };
-  const pin = { entry: server.entry, tool, hash: recalled.hash };
-  return { call: { ...call, ...calling(call, recalled), recalled: { pin, again } }, watch: undefined };
+  const isRecalled = recalled?.hash !== undefined;
+  const known = isRecalled ? calling(at, recalled) : await again();
+  return { call: { ...call, ...known, tool: { again, isRecalled } }, watch: undefined };
 }
 
 /** What its tool was accepted as makes of a call. */
-function calling(call: ProxiedCall, { status, hash, annotations }: PinnedTool): OfTool {
+function calling(
+  { call, entry, name }: { call: ProxiedCall; entry: string; name: string },
+  { status, hash, annotations }: PinnedTool,
+): OfTool {
   const reason: Reason | undefined =
     status === "pinned" ? undefined : status === "changed" ? "tool_quarantined" : "tool_unknown";
   return {
     call: { ...call.call, annotations: annotations ?? UNSAID },
-    facts: { ...call.facts, ...(hash !== undefined && { definition: hash }) },
+    facts: { ...call.facts, definition: hash },
     toolHash: hash,
+    pin: status === "pinned" && hash !== undefined ? { entry, tool: name, hash } : undefined,
     ...(reason !== undefined && { blocked: { reason, facts: { pin: status ?? "none" } } }),
   };
 }
