@@ -75,7 +75,7 @@ export async function readAwsBody(
     if (flowing !== undefined && request.length === undefined) throw malformed("The body must say its length.");
     return { body: flowing, json: {}, over: bounds.over.flow(request.length ?? 0) };
   }
-  if (!isObject && JSON_TYPE.test(type)) return await readJsonBody(request, bounds);
+  if (!isObject && JSON_TYPE.test(type)) return await readJsonBody(request, contentType, bounds);
   const bytes = await request.read(bounds.readBytes);
   if (bytes.byteLength === 0) return { body: undefined, json: {} };
   if (type === "") throw malformed("The body has no content type.");
