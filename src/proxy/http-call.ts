@@ -139,7 +139,7 @@ async function readCall(
   const actions = upstream.routes.actionsOf(request.method, segments);
   const isKnown = body === undefined || typeof body === "string";
   const { query } = request;
-  const said: HttpSaid = { request, query, parameters, headers, value: value ?? (isEmpty(json) ? undefined : json) };
+  const said: HttpSaid = { request, query, parameters, headers, value };
   const content = (): CallContent => httpContent(said, isKnown ? undefined : (type ?? "none"));
   const exact = (): ExactCall => exactHttp({ ...request, headers, body: bound ?? (body as string | undefined) });
   const call = { ...blank, actions, args: { ...parameters, ...json }, over, content, ...(isKnown && { exact }) };
@@ -184,10 +184,6 @@ function readTarget(request: ProxiedRequest): {
   // RFC 6750 §2.3 is not served: a token in a URL is in somebody's log (A-PRX-01).
   if (parameters["access_token"] !== undefined) throw malformed("A token belongs in the Authorization header.");
   return { segments, parameters };
-}
-
-function isEmpty(json: object): boolean {
-  return Object.keys(json).length === 0;
 }
 
 function targetOf(upstream: HttpUpstream, { path, query }: Pick<ProxiedRequest, "path" | "query">): string {

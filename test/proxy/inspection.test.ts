@@ -159,6 +159,16 @@ test("INV-18 what was redacted is what is decided, recorded and sent; conditions
   assert.deepEqual([inspector.seen.length, crm.seen.length], [1, 0]);
 });
 
+test("INV-18 a body that is `null` is shown and sent as that, also where something else of the call was redacted", async () => {
+  inspector.verdict = () => ({ verdict: "redact", replace: [{ path: "/arguments/query/a", value: "2" }] });
+  assert.equal((await post("null", { resource: "open", query: "?a=1" })).status, 200);
+  assert.deepEqual(inspector.seen[0]?.shown.arguments, { query: { a: "1" }, body: null });
+  assert.deepEqual(
+    other.seen.map(({ url, body }) => [url, body]),
+    [["/contacts?a=2", "null"]],
+  );
+});
+
 test("a redaction replaces values that are there, by plain values; anything else refuses the call", async () => {
   for (const replace of [
     [{ path: "/arguments/body/new", value: 1 }],
