@@ -13,7 +13,8 @@ export function waitPreferred(prefer: string | undefined): number | undefined {
 
 /** `Prefer` without how long is waited, which says nothing of what is to be done; undefined where that is all. */
 export function preferredBut(prefer: string): string | undefined {
-  const rest = preferencesOf(prefer).filter((one) => !isWait(one));
+  // Only what is that to every reader: one who splits at commas alone finds other preferences in an unclosed quote.
+  const rest = preferencesOf(prefer).filter((one) => !/^wait\s*=\s*(?:\d{1,9}|"\d{1,9}")$/i.test(one));
   return rest.length === 0 ? undefined : rest.join(", ");
 }
 

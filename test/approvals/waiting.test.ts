@@ -322,6 +322,18 @@ test("how long is waited is no part of the call; any other preference is, and al
   assert.equal(raw[raw.findIndex((name, i) => i % 2 === 0 && name.toLowerCase() === "prefer") + 1], prefer);
 });
 
+test("A-APP-01 a preference that hides in how long is waited, for who reads the header otherwise, makes it another call", async () => {
+  const job = await work(s);
+  const body = { name: "Kit" };
+  const { approval } = await job.waits(body);
+  await decide(s, approval.id);
+  for (const prefer of ['wait="1, return=minimal', 'wait="1, return=minimal, x"', "wait; return=minimal", "wait=soon"]) {
+    const { approval: other } = problemOf(await job.post(body, { headers: { prefer } }));
+    assert.notEqual(other.id, approval.id, prefer);
+  }
+  assert.equal((await job.post(body, { headers: { prefer: 'Wait = "1"' } })).status, 200);
+});
+
 test("a server that shuts down answers its waiting calls first", async () => {
   const { url, server } = await w.replica();
   const job = await work(s);
