@@ -61,7 +61,7 @@ function boundMeta(meta: unknown): unknown {
 /** Where a local server, which gets no headers, finds the signed claim of an approved call. */
 export const APPROVAL_META = "ephor/approval";
 
-/** The message as a local server gets it: with the claim of its approval, and never with one that its sender put there. */
+/** The message as its server gets it: with the claim of its approval, if any, and never with one that its sender put there. */
 export function withClaim(message: McpMessage, claim: string | undefined): McpMessage {
   const meta = message.params?.["_meta"];
   const isThere = typeof meta === "object" && meta !== null && Object.hasOwn(meta, APPROVAL_META);

@@ -75,3 +75,10 @@ test("A-APP-01 INV-20 of `_meta` only what the protocol keeps for itself is left
   const by = (version: string): Said => ({ meta: { "io.modelcontextprotocol/clientInfo": { name: "c", version } } });
   assert.equal(await used(by("1"), by("2")), "as approved");
 });
+
+test("a server that is reached over HTTP finds no approval in `_meta` that its agent put there", async () => {
+  const claim = { meta: { "ephor/approval": "eyJ", "acme/x": 1 } };
+  assert.equal(await used(claim, claim), "as approved");
+  const { _meta } = desk.params.at(-1) as { _meta: Record<string, unknown> };
+  assert.deepEqual([_meta["acme/x"], _meta["ephor/approval"]], [1, undefined]);
+});

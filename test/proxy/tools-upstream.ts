@@ -51,12 +51,14 @@ export async function startShop(t: Cleanup): Promise<Shop> {
 /** By hand: what no SDK would answer. `pages` are lists of entries; each `tools/list` gets the one that its cursor names. */
 export interface Stall extends Shop {
   pages: unknown[][];
+  /** Of calls, as they came. */
+  readonly params: Record<string, unknown>[];
   /** The code of the error that lists are answered with. */
   error?: number | undefined;
 }
 
 export async function startStall(t: Cleanup, pages: unknown[][]): Promise<Stall> {
-  const stall: Stall = { url: "", tools: [], seen: [], pages };
+  const stall: Stall = { url: "", tools: [], seen: [], pages, params: [] };
   const url = await listen(t, (req, res) => {
     const chunks: Buffer[] = [];
     req.on("data", (chunk: Buffer) => chunks.push(chunk));
@@ -67,6 +69,7 @@ export async function startStall(t: Cleanup, pages: unknown[][]): Promise<Stall>
         params: Record<string, unknown>;
       };
       stall.seen.push(method);
+      if (method === "tools/call") stall.params.push(params);
       const page = Number(params["cursor"] ?? 0);
       const list = { tools: stall.pages[page], ...(page + 1 < stall.pages.length && { nextCursor: String(page + 1) }) };
       const answer =

@@ -230,7 +230,8 @@ async function sent(
       ...(decision.approval && { [APPROVAL_HEADER]: decision.approval.claim }),
       ...(upstream.inject && injected !== undefined ? { [upstream.inject.header]: injected } : {}),
     },
-    body: writeMessage(message),
+    // The claim has a header here; what a sender puts into its place of a local server is none.
+    body: writeMessage(withClaim(message, undefined)),
     internal: upstream.internal,
   });
 }
