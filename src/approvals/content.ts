@@ -5,6 +5,8 @@
  * This file: the content.
  */
 import { canonicalJson } from "../core/canonical-json.ts";
+import { grantsAction } from "../core/grants/candidates.ts";
+import { EPHOR_RESOURCE } from "../core/trust/ephor-resource.ts";
 import type { AccessGrant, Resource } from "../core/trust/model.ts";
 import type { TrustIndex } from "../core/trust/compiled.ts";
 import { injectedUseOf } from "../registry/check-inject.ts";
@@ -105,7 +107,7 @@ function boundTrust(
     resource: resource === undefined ? null : hashOfResource(resource, makerOf(trust, resource)),
     grants: at.grants.map(({ agent, grant: name }) => {
       const grant = trust.grantByName(name);
-      return { agent, name, hash: grant?.kind === "access" ? hashOfGrant(grant) : null };
+      return { agent, name, hash: grant?.kind === "access" ? hashOfGrant(grant, reviewersOf(trust, grant)) : null };
     }),
   };
 }
@@ -133,8 +135,19 @@ function hashOfResource(resource: Resource, maker: unknown): string {
   );
 }
 
+/** The reviewing agents that a grant names and that may approve now: who was suspended since has not approved. None: undefined. */
+function reviewersOf(trust: TrustIndex, { approval }: AccessGrant): readonly string[] | undefined {
+  const named = (approval?.by ?? []).flatMap((one) => (typeof one === "object" && "agent" in one ? [one.agent] : []));
+  if (named.length === 0) return undefined;
+  return named.filter(
+    (name) =>
+      trust.agent(name)?.status === "active" &&
+      trust.grantsOf(name, EPHOR_RESOURCE).some((grant) => grantsAction(grant, "approve")),
+  );
+}
+
 /** Of what the grant says, not of what was compiled from it. */
-function hashOfGrant(grant: AccessGrant): string {
+function hashOfGrant(grant: AccessGrant, reviewers: readonly string[] | undefined): string {
   const { kind, name, agent, resource, actions, allowAll, onBehalfOf, when } = grant;
   const { ttlSeconds, until, approval, once, policy, residual } = grant;
   return digestOf(
@@ -153,6 +166,7 @@ function hashOfGrant(grant: AccessGrant): string {
       once,
       policy,
       residual,
+      reviewers,
     }),
   );
 }

@@ -295,6 +295,19 @@ test("a reviewing agent that is killed takes its approvals with it", async () =>
   assert.equal(crm.seen.length, 0);
 });
 
+test("a reviewing agent that is suspended before the call is made has not approved it, and decides nothing", async () => {
+  const { waits, post } = await work(s, { agent: "lonely-bot" });
+  const { approval } = await waits({ n: 3, of: "suspended" });
+  assert.equal((await decideAs(s, "watch-bot", { id: approval.id })).status, 200);
+  const status = async (value: string): Promise<number> =>
+    (await w.operator("PUT", "/v1/agents/watch-bot/status", { status: value, reason: "test" })).status;
+  assert.equal(await status("suspended"), 200);
+  assert.equal(await statusOf(approval.id), "void");
+  assert.equal((await post({ n: 3, of: "suspended" })).status, 403);
+  assert.equal(crm.seen.length, 0);
+  assert.equal(await status("active"), 200);
+});
+
 test("count: 2 needs two different ones of those named", async () => {
   const { waits, post } = await work(s, { agent: "summary-bot" });
   const { approval } = await waits({ n: 4 });

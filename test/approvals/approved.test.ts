@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { StoredApproval } from "../../src/approvals/approval.ts";
-import { contentOf, digestOf } from "../../src/approvals/content.ts";
+import { contentOf, digestOf, stillHolds } from "../../src/approvals/content.ts";
 import type { Ask } from "../../src/authz/ask.ts";
 import { createTrustIndex } from "../../src/core/trust/compiled.ts";
 import type { AccessGrant, Agent, Resource } from "../../src/core/trust/model.ts";
@@ -154,4 +154,43 @@ test("the gate is asked to use it up, and to see every kill since it was asked f
   assert.deepEqual(by.replay, [...(ask.replay ?? []), { key: "approval:apr_1", exp: NOW + 300 }]);
   assert.deepEqual(by.event.facts, { action: "write", approval: "apr_1", approved_by: ["review-bot"] });
   assert.equal(byApproval(ask, undefined), ask);
+});
+
+test("INV-20 a reviewing agent has approved for as long as it is active and may approve", () => {
+  const review: Agent = { ...agent, name: "review-bot" };
+  const asks: AccessGrant = { ...grant, approval: { ...rule, by: [{ agent: review.name }] } };
+  const { approval: _none, ...plainGrant } = grant;
+  const approves: AccessGrant = {
+    ...plainGrant,
+    name: "approves",
+    agent: review.name,
+    resource: "ephor",
+    actions: ["approve"],
+  };
+  const trust = createTrustIndex();
+  const put = (reviewing: Agent, grants: AccessGrant[]): void =>
+    trust.apply({
+      version: trust.version + 1,
+      deletes: [],
+      upserts: { issuers: [], agents: [agent, reviewing], resources: [resource], grants, operators: [], channels: [] },
+    });
+  put(review, [asks, approves]);
+  const content = contentOf(trust, {
+    txn: "T",
+    node: "N",
+    path: ["bot"],
+    sub: "agent|bot",
+    resource: "crm",
+    action: "write",
+    exact: { call: {}, args: null },
+    grants: [{ agent: "bot", grant: "writes" }],
+    secrets: [],
+  });
+  assert.equal(stillHolds(trust, content), true);
+  put({ ...review, status: "suspended" }, [asks, approves]);
+  assert.equal(stillHolds(trust, content), false);
+  put(review, [asks, { ...approves, actions: ["read"] }]);
+  assert.equal(stillHolds(trust, content), false);
+  put(review, [asks, { ...approves, ttlSeconds: 20 }]);
+  assert.equal(stillHolds(trust, content), true, "it may, as before");
 });
