@@ -24,67 +24,66 @@ export interface Masking {
 
 /** @param secrets spellings, of {@link spellingsOf} */
 export function createMasking(secrets: readonly string[]): Masking {
-  // Longest first, so that one which holds another is hidden whole.
   const patterns = [...new Set(secrets)].flatMap(bytesOf).toSorted((a, b) => b.length - a.length);
-  let kept: Buffer = Buffer.alloc(0);
   const longest = patterns[0]?.length ?? 0;
+  // As they came, by which what follows is judged, and as they go.
+  let kept: Buffer = Buffer.alloc(0);
+  let keptOut: Buffer = kept;
   let hasHidden = false;
   let isPiece = false;
   let isBegun = false;
 
-  function cover(bytes: Buffer): void {
-    bytes.fill(MASK);
-    hasHidden ||= bytes.length > 0;
+  function cover(out: Buffer, from: number, to: number): void {
+    out.fill(MASK, from, to);
+    hasHidden ||= to > from;
+  }
+
+  function hide(bytes: Buffer, out: Buffer): void {
+    for (const pattern of patterns)
+      for (let at = bytes.indexOf(pattern); at >= 0; at = bytes.indexOf(pattern, at + pattern.length))
+        cover(out, at, at + pattern.length);
   }
 
   /** What a piece begins with of a secret; all of one that lies inside. */
-  function hideBeginning(bytes: Buffer): void {
+  function hideBeginning(bytes: Buffer, out: Buffer): void {
     const isInside = patterns.some((pattern) => pattern.length > bytes.length && pattern.includes(bytes));
-    cover(
-      bytes.subarray(0, isInside ? bytes.length : Math.max(...patterns.map((one) => endingAtBeginning(bytes, one)))),
-    );
+    cover(out, 0, isInside ? bytes.length : Math.max(...patterns.map((one) => endingAtBeginning(bytes, one))));
   }
 
   function begunIn(bytes: Buffer): number {
     return Math.max(...patterns.map((pattern) => beginningAtEnd(bytes, pattern)));
   }
 
-  function hide(bytes: Buffer): void {
-    for (const pattern of patterns)
-      for (let at = bytes.indexOf(pattern); at >= 0; at = bytes.indexOf(pattern, at + pattern.length)) {
-        cover(bytes.subarray(at, at + pattern.length));
-      }
-  }
-
   return {
     push(chunk) {
       if (patterns.length === 0) return chunk;
+      const fresh = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+      const bytes = kept.length === 0 ? fresh : Buffer.concat([kept, fresh]);
       // A copy: the mask must not be written into memory that somebody else reads.
-      const bytes = Buffer.concat([kept, chunk]);
-      hide(bytes);
-      if (isPiece && !isBegun) {
-        if (bytes.length < longest) {
-          kept = bytes;
-          return Buffer.alloc(0);
-        }
+      const out = Buffer.concat([keptOut, fresh]);
+      hide(bytes, out);
+      const isHeld = isPiece && !isBegun && bytes.length < longest;
+      if (isPiece && !isBegun && !isHeld) {
         isBegun = true;
-        hideBeginning(bytes);
+        hideBeginning(bytes, out);
       }
-      const begun = begunIn(bytes);
-      kept = Buffer.from(bytes.subarray(bytes.length - begun));
-      return bytes.subarray(0, bytes.length - begun);
+      const until = isHeld ? 0 : bytes.length - begunIn(bytes);
+      kept = Buffer.from(bytes.subarray(until));
+      keptOut = Buffer.from(out.subarray(until));
+      return out.subarray(0, until);
     },
     ofPiece() {
       isPiece = patterns.length > 0;
     },
     end() {
-      const rest = kept;
+      const rest = keptOut;
       if (isPiece) {
-        if (!isBegun) hideBeginning(rest);
-        const begun = begunIn(rest);
-        if (begun >= EDGE_BYTES) cover(rest.subarray(rest.length - begun));
+        if (!isBegun) hideBeginning(kept, rest);
+        const begun = begunIn(kept);
+        if (begun >= EDGE_BYTES) cover(rest, rest.length - begun, rest.length);
       }
       kept = Buffer.alloc(0);
+      keptOut = kept;
       return rest;
     },
     // Headers are read as Latin-1, whatever their sender meant by their bytes.

@@ -74,6 +74,14 @@ test("A-PRX-09, INV-16 a secret beyond ASCII is hidden in UTF-8, in Latin-1, in 
   assert.ok(holds(secret));
 });
 
+test("A-PRX-09, INV-16 of secrets that begin alike, or overlap, each is hidden whole, whatever the chunks", () => {
+  const [short, long] = ["crm-user", "crm-user-password"];
+  for (const text of masked([short, long], `<${long}> <${short}> crm-use`))
+    assert.equal(text, `<${"*".repeat(long.length)}> <${"*".repeat(short.length)}> crm-use`);
+  for (const text of masked(["alpha-omega", "omega-beta"], "<alpha-omega-beta> alpha-omega-b"))
+    assert.equal(text, `<${"*".repeat(16)}> ${"*".repeat(11)}-b`);
+});
+
 test("A-PRX-09, INV-16 of Basic credentials the password is hidden by itself, too", () => {
   const pair = Buffer.from("crm-user:a-long-password").toString("base64");
   hides([`Basic ${pair}`], "a-long-password", "password");
