@@ -20,11 +20,28 @@ export interface Heed {
   follow(takeIn: (version: number) => Promise<void>): void;
 }
 
+/** What a kill drops: what was decided and has not left, and what flows. */
+export interface Droppable {
+  readonly outstanding: Pick<Outstanding, "struck">;
+  readonly streams: Pick<Streams, "struck">;
+}
+
+/**
+ * Drops what kills cover on this replica. Whoever makes a kill calls it before he answers: nobody waits for his own
+ * acknowledgement, and he may be late in hearing of what he announced.
+ *
+ * @param positions of the latest kill of each key
+ */
+export function drop({ outstanding, streams }: Droppable, positions: ReadonlyMap<string, number>): void {
+  outstanding.struck(positions);
+  streams.struck(positions);
+}
+
 /**
  * @param deps.replica whose row in `ephor.replicas` acknowledges
  */
 export function createHeed(deps: { db: Db; replica: string; outstanding: Outstanding; streams: Streams }): Heed {
-  const { replica, outstanding, streams } = deps;
+  const { replica } = deps;
   const connection = deps.db.dedicated("heed", { beats: true });
   let seen: number | undefined;
   let takeIn: ((version: number) => Promise<void>) | undefined;
@@ -43,10 +60,7 @@ export function createHeed(deps: { db: Db; replica: string; outstanding: Outstan
     if (!row) return;
     // INVARIANT: dropped before it is acknowledged.
     const positions = new Map(Object.entries(row.keys));
-    if (positions.size > 0) {
-      outstanding.struck(positions);
-      streams.struck(positions);
-    }
+    if (positions.size > 0) drop(deps, positions);
     await takeIn?.(row.version);
     seen = row.epoch;
     await connection.call("heard", "select ephor.heard($1, $2)", [replica, row.epoch]);

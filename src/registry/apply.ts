@@ -38,8 +38,9 @@ export interface RegistryDeps {
    * Waits until no replica can release anything more that rests on what was taken away; never throws, for the change stands.
    *
    * @param position the kill position of the change
+   * @param killed the keys of what it kills
    */
-  readonly withdrawn?: (position: number) => Promise<void>;
+  readonly withdrawn?: (position: number, killed: readonly string[]) => Promise<void>;
   /**
    * Makes the ledger's row. The ledger is another room's; it is handed in.
    *
@@ -208,7 +209,8 @@ export async function applyWish(deps: RegistryDeps, live: Live, wish: Wish): Pro
     const result = await applyTrust(deps.db, call, asker);
     if (result.outcome === "stale") continue;
     await live.catchUp(result.version);
-    if (typeof result.position === "number") await deps.withdrawn?.(result.position);
+    const killed = call.kills.map(({ kind, name }) => `${kind}:${name}`);
+    if (typeof result.position === "number") await deps.withdrawn?.(result.position, killed);
     return { outcome: "applied", plan, version: result.version, eventId: event.id };
   }
   throw new TrustRefusedError("trust_stale");

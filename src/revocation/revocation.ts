@@ -5,7 +5,7 @@
 import type { EventDraft } from "../audit/event.ts";
 import type { Recorder } from "../audit/recorder.ts";
 import type { Heartbeat } from "../authz/heartbeat.ts";
-import type { Outstanding } from "../authz/outstanding.ts";
+import { drop, type Droppable } from "../authz/heed.ts";
 import { askerKilled, askerParam, type Asker } from "../core/kill/asker.ts";
 import { ALL_KEY, killKey, type KillKind } from "../core/kill/keys.ts";
 import { CANARY, isCanary } from "../core/trust/canary.ts";
@@ -113,7 +113,7 @@ export interface Revocation {
 const MAX_NAMED = 200;
 
 /** What the room needs. */
-interface RevocationDeps {
+interface RevocationDeps extends Droppable {
   readonly db: Db;
   readonly clock: DatabaseClock;
   readonly recorder: Recorder;
@@ -121,7 +121,6 @@ interface RevocationDeps {
   readonly log: Log;
   readonly replica: string;
   readonly heartbeat: Pick<Heartbeat, "silentMs">;
-  readonly outstanding: Outstanding;
   /** Remembers outside of the database that there was a kill at this position; waited for, and never throws. */
   readonly anchor: (position: number) => Promise<void>;
   /** After a kill stands: what hangs on it need not wait to find out. */
@@ -210,7 +209,7 @@ async function strike(
   connection: DedicatedConnection,
   at: { command: KillCommand; draft: Omit<EventDraft, "facts" | "agent"> },
 ): Promise<KillDone> {
-  const { clock, recorder, metrics, outstanding } = deps;
+  const { clock, recorder, metrics } = deps;
   const { command, draft } = at;
   const atMs = Math.floor(clock.nowMs());
   const id = `kill_${ulid(atMs)}`;
@@ -241,8 +240,7 @@ async function strike(
     ],
   );
   if (!row) throw new DatabaseUnreachableError({ outcomeUnknown: true });
-  // Its own permits need no announcement.
-  outstanding.struck(new Map(keys.map((key) => [key, row.r.position])));
+  drop(deps, new Map(keys.map((key) => [key, row.r.position])));
   // What the canary kills has numbers of its own.
   if (!isCanary(command.by)) for (const target of command.targets) metrics.kills.inc({ kind: target.kind });
   deps.struck?.();

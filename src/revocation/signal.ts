@@ -1,6 +1,6 @@
 import type { EventDraft } from "../audit/event.ts";
 import type { Recorder } from "../audit/recorder.ts";
-import type { Outstanding } from "../authz/outstanding.ts";
+import { drop, type Droppable } from "../authz/heed.ts";
 import { killKey } from "../core/kill/keys.ts";
 import type { DedicatedConnection } from "../db/database.ts";
 import { DatabaseUnreachableError } from "../db/errors.ts";
@@ -34,11 +34,10 @@ export interface SignalDone {
   readonly position: number | undefined;
 }
 
-interface SignalStepDeps {
+interface SignalStepDeps extends Droppable {
   readonly clock: DatabaseClock;
   readonly recorder: Recorder;
   readonly metrics: Metrics;
-  readonly outstanding: Outstanding;
   readonly struck?: () => void;
 }
 
@@ -56,7 +55,7 @@ export async function signalStep(
   connection: DedicatedConnection,
   command: SignalCommand,
 ): Promise<SignalDone> {
-  const { clock, outstanding, metrics } = deps;
+  const { clock, metrics } = deps;
   const atMs = Math.floor(clock.nowMs());
   const id = `${command.effect === "kill" ? "kill" : "signal"}_${ulid(atMs)}`;
   const key = command.subject === undefined ? undefined : killKey("subject", command.subject);
@@ -70,8 +69,7 @@ export async function signalStep(
   if (!row) throw new DatabaseUnreachableError({ outcomeUnknown: true });
   const position = row.r.position ?? undefined;
   if (row.r.outcome === "killed" && position !== undefined && key !== undefined) {
-    // Its own permits need no announcement.
-    outstanding.struck(new Map([[key, position]]));
+    drop(deps, new Map([[key, position]]));
     metrics.kills.inc({ kind: "subject" });
     deps.struck?.();
   }

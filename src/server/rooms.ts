@@ -1,4 +1,5 @@
 import { createRecorder } from "../audit/recorder.ts";
+import { drop } from "../authz/heed.ts";
 import type { Config } from "../config.ts";
 import { keptFor } from "../db/kept.ts";
 import type { PageMakerOf } from "../http/pages.ts";
@@ -63,7 +64,7 @@ export async function openRooms(config: Config, ground: Ground): Promise<{ rooms
     },
     event: (draft) => recorder.draft(draft, "granted"),
     changed: (touched, position) => ground.outstanding.struck(new Map(touched.map((key) => [key, position]))),
-    withdrawn: async (position) => void (await everywhere(position)),
+    withdrawn: withdrawal(ground, (position) => everywhere(position)),
   });
   await registry.load();
   ground.heed.follow(registry.catchUp);
@@ -166,5 +167,13 @@ function edgeRefusals({ noise, recorder }: Pick<StsDeps, "noise" | "recorder">):
     const recorded =
       agent === undefined ? noise.refused(draft, reason, remoteAddress) : recorder.refused({ ...draft, agent }, reason);
     recorded.catch(() => {});
+  };
+}
+
+/** What an apply takes away: it is dropped here, and everywhere before the apply is answered. */
+function withdrawal(ground: Ground, everywhere: (position: number) => Promise<unknown>) {
+  return async (position: number, killed: readonly string[]): Promise<void> => {
+    drop(ground, new Map(killed.map((key) => [key, position])));
+    await everywhere(position);
   };
 }
