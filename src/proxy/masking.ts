@@ -29,6 +29,7 @@ export function createMasking(secrets: readonly string[]): Masking {
   // As they came, by which what follows is judged, and as they go.
   let kept: Buffer = Buffer.alloc(0);
   let keptOut: Buffer = kept;
+  let texts: ReturnType<typeof textsOf> | undefined;
   let hasHidden = false;
   let isPiece = false;
   let isBegun = false;
@@ -86,13 +87,21 @@ export function createMasking(secrets: readonly string[]): Masking {
       keptOut = kept;
       return rest;
     },
-    // Headers are read as Latin-1, whatever their sender meant by their bytes.
-    holds: (text) =>
-      patterns.some((pattern) => text.includes(pattern.toString("utf8")) || text.includes(pattern.toString("latin1"))),
+    holds(text) {
+      texts ??= textsOf(patterns);
+      // Most headers are shorter than any secret.
+      return text.length >= texts.shortest && texts.all.some((one) => text.includes(one));
+    },
     get hasHidden() {
       return hasHidden;
     },
   };
+}
+
+/** As a header may hold them: headers are read as Latin-1, whatever their sender meant by their bytes. */
+function textsOf(patterns: readonly Buffer[]): { all: readonly string[]; shortest: number } {
+  const all = [...new Set(patterns.flatMap((one) => [one.toString("utf8"), one.toString("latin1")]))];
+  return { all, shortest: Math.min(...all.map((text) => text.length)) };
 }
 
 /** A header goes out in Latin-1, and comes back as those bytes or in UTF-8. */

@@ -327,7 +327,12 @@ test("A-APP-01 a preference that hides in how long is waited, for who reads the 
   const body = { name: "Kit" };
   const { approval } = await job.waits(body);
   await decide(s, approval.id);
-  for (const prefer of ['wait="1, return=minimal', 'wait="1, return=minimal, x"', "wait; return=minimal", "wait=soon"]) {
+  for (const prefer of [
+    'wait="1, return=minimal',
+    'wait="1, return=minimal, x"',
+    "wait; return=minimal",
+    "wait=soon",
+  ]) {
     const { approval: other } = problemOf(await job.post(body, { headers: { prefer } }));
     assert.notEqual(other.id, approval.id, prefer);
   }
