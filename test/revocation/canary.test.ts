@@ -179,14 +179,16 @@ test("its name is no user's: not in a trust file, not for a grant, and no kill m
 });
 
 test("where a kill is answered and not enforced, each point counts, and it is loud in log and ledger", async () => {
-  const before = await Promise.all(POINTS.map(async (point) => (await sample(w, failures(point))) ?? 0));
+  // What flows through whoever kills is cut by him, whatever the database has of it.
+  const points = POINTS.filter((point) => point !== "stream");
+  const before = await Promise.all(points.map(async (point) => (await sample(w, failures(point))) ?? 0));
   // Kills are recorded and answered as ever; they take no effect.
   await w.admin("create function ephor.broken() returns trigger language plpgsql as $$ begin return null; end $$");
   await w.admin("create trigger broken before insert on ephor.dead_keys for each row execute function ephor.broken()");
-  for (const [i, point] of POINTS.entries()) await until(failures(point), (count) => count > (before[i] ?? 0));
+  for (const [i, point] of points.entries()) await until(failures(point), (count) => count > (before[i] ?? 0));
   await w.admin("drop trigger broken on ephor.dead_keys");
   const lines = w.lines.filter((line) => line.includes("kill_not_enforced"));
-  assert.ok(lines.length >= POINTS.length && lines.every((line) => line.includes('"level":"error"')), lines[0]);
+  assert.ok(lines.length >= points.length && lines.every((line) => line.includes('"level":"error"')), lines[0]);
   const deadline = performance.now() + PATIENCE_MS;
   while ((await w.events({ type: "canary.failed" })).length === 0) {
     assert.ok(performance.now() < deadline);
