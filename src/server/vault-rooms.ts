@@ -1,5 +1,6 @@
 import { AccessDeniedError, InvalidTargetError } from "../core/oauth/errors.ts";
 import type { SecretView } from "../api/secrets.ts";
+import { releaseOf } from "../authz/release.ts";
 import type { BrokerDeps } from "../broker/deps.ts";
 import { leaseAbandoned } from "../broker/leases.ts";
 import { vendThroughRotation } from "../broker/vend-through-rotation.ts";
@@ -117,11 +118,6 @@ export function credentialRooms(deps: { sts: StsDeps; live: LiveTokens; broker: 
           proof: holder.proof && { key: holder.proof.replayKey, exp: holder.proof.replayUntil },
         },
       });
-      const withheld = (): void => {
-        sts.authorizer.withheld(vended.permit);
-        // Nobody has it: there is nothing to wait for.
-        leaseAbandoned(broker.db, vended.lease, sts.clock.nowMs()).catch(() => {});
-      };
       return {
         vended: {
           lease: vended.lease,
@@ -130,14 +126,12 @@ export function credentialRooms(deps: { sts: StsDeps; live: LiveTokens; broker: 
           residual_seconds: vended.residualSeconds,
           credential: { ...vended.credential },
         },
-        released: {
-          release() {
-            if (vended.permit.isLive(sts.clock.monotonicMs())) return true;
-            withheld();
-            return false;
-          },
-          withheld,
-        },
+        // Nobody has it: there is nothing to wait for.
+        released: releaseOf(
+          sts,
+          vended.permit,
+          () => void leaseAbandoned(broker.db, vended.lease, sts.clock.nowMs()).catch(() => {}),
+        ),
       };
     },
   };

@@ -1,3 +1,4 @@
+import { releaseOf } from "../authz/release.ts";
 import {
   InvalidClientError,
   InvalidRequestError,
@@ -44,7 +45,8 @@ export function createIntrospection(
       const { client, claims, lapsesAtMs, permit } = await asked(deps, liveTokens, { context, trail });
       deps.metrics.introspections.inc({ result: claims ? "active" : "inactive" });
       const answered = answer(deps, request, client, claims);
-      if (permit) return { ...answered, ...releasedBy(deps, permit) };
+      // A use that was recorded stays used, also where its answer may not leave any more.
+      if (permit) return { ...answered, ...releaseOf(deps, permit) };
       // As with a permit: after a pause in which there may have been a kill, nothing is said to be live.
       return claims ? { ...answered, release: () => deps.clock.monotonicMs() <= lapsesAtMs } : answered;
     } catch (error) {
@@ -87,19 +89,6 @@ async function asked(
     if (client.acting) break;
   }
   throw new TemporarilyUnavailableError({ reason: "stale_trust" });
-}
-
-/** A use that was recorded and whose answer may not leave any more says so in the record; it stays used. */
-function releasedBy(deps: StsDeps, permit: Permit): Pick<OAuthAnswer, "release" | "withheld"> {
-  const withheld = (): void => deps.authorizer.withheld(permit);
-  return {
-    release() {
-      if (permit.isLive(deps.clock.monotonicMs())) return true;
-      withheld();
-      return false;
-    },
-    withheld,
-  };
 }
 
 /** What the steps of an OAuth endpoint look at, for endpoints that take no DPoP proof. */

@@ -1,3 +1,4 @@
+import { releaseOf } from "../authz/release.ts";
 import type { GateRefusal } from "../authz/gate.ts";
 import {
   InvalidClientError,
@@ -84,12 +85,7 @@ function answer(
     status: 200,
     headers: { "content-type": "application/json" },
     body: JSON.stringify(body),
-    release() {
-      if (permit.isLive(deps.clock.monotonicMs())) return true;
-      deps.authorizer.withheld(permit);
-      return false;
-    },
-    withheld: () => deps.authorizer.withheld(permit),
+    ...releaseOf(deps, permit),
   };
 }
 
